@@ -1,0 +1,62 @@
+"""Fine-tune vision-language captioners for radiology images, compare them honestly, explain them.
+
+Every command of the command line is also a function of the same name here:
+
+    >>> import medblip
+    >>> medblip.prepare("images/", out="data/x")                      # doctest: +SKIP
+    >>> medblip.train("configs/blip_base.toml", data="data/x", out="runs/a")  # doctest: +SKIP
+    >>> medblip.caption("runs/a", split="test")                       # doctest: +SKIP
+    >>> medblip.evaluate("runs/a", split="test")                      # doctest: +SKIP
+    >>> medblip.report("runs/a")                                      # doctest: +SKIP
+
+Importing this package imports no torch: names are loaded when they are first used.
+Not a medical device.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "caption": "medblip.stages.caption",
+    "compare": "medblip.stages.compare",
+    "demo": "medblip.stages.demo",
+    "evaluate": "medblip.stages.evaluate",
+    "explain": "medblip.stages.explain",
+    "load_captioner": "medblip.models.captioner",
+    "phantoms": "medblip.data.phantoms.generate",
+    "prepare": "medblip.stages.prepare",
+    "report": "medblip.stages.report",
+    "train": "medblip.stages.train",
+    "MedblipError": "medblip.errors",
+}
+_NAMES_THERE = {"phantoms": "generate"}
+
+__all__ = [
+    "MedblipError",
+    "__version__",
+    "caption",
+    "compare",
+    "demo",
+    "evaluate",
+    "explain",
+    "load_captioner",
+    "phantoms",
+    "prepare",
+    "report",
+    "train",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'medblip' has no attribute {name!r}")
+    module = importlib.import_module(_HOMES[name])
+    return getattr(module, _NAMES_THERE.get(name, name))
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

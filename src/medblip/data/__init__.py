@@ -1,0 +1,1 @@
+"""Images and captions in, batches out; knows no model."""

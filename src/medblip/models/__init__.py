@@ -1,0 +1,1 @@
+"""Captioners: loading, losses, decoding, freezing, adapters and attention maps."""

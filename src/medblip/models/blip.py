@@ -1,0 +1,262 @@
+"""BLIP (arXiv 2201.12086): ViT image encoder, BERT-style text decoder with cross-attention.
+
+Wraps transformers' `BlipForConditionalGeneration`; copies none of it. The encoder is run once per
+image and the decoder is called on its output, which `forward` and `generate` of transformers do
+not offer (modeling_blip.py, BlipForConditionalGeneration).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Self
+
+import torch
+from torch.nn import functional
+from transformers import (
+    BertTokenizer,
+    BlipForConditionalGeneration,
+    BlipImageProcessorPil,
+    BlipProcessor,
+)
+
+from medblip.config import DecodeConfig
+from medblip.errors import CheckpointError, explain
+from medblip.models.captioner import TokenBatch
+
+__all__ = ["BlipCaptioner"]
+
+
+class BlipCaptioner:
+    """A BLIP network with its processor; implements `medblip.models.captioner.Captioner`.
+
+    Args:
+        network: `BlipForConditionalGeneration`, possibly wrapped by PEFT.
+        processor: Tokenizer and image processor.
+        prompt: Words that every caption begins with.
+    """
+
+    def __init__(self, network: Any, processor: BlipProcessor, prompt: str = "") -> None:
+        self.network = network
+        self.processor = processor
+        self.prompt = prompt
+        image = processor.image_processor
+        self.image_size: tuple[int, int] = (image.size["height"], image.size["width"])
+        self.image_mean: tuple[float, float, float] = tuple(image.image_mean)
+        self.image_std: tuple[float, float, float] = tuple(image.image_std)
+
+    @classmethod
+    def load(
+        cls, source: str, *, prompt: str = "", revision: str | None = None, device: str = "cpu"
+    ) -> Self:
+        """Load float32 weights from a folder or the hub; safetensors only, no remote code.
+
+        Raises:
+            CheckpointError: Weights or processor are missing or damaged.
+        """
+        try:
+            where: dict[str, Any] = {"revision": revision} if revision else {}
+            loaded: Any = BlipForConditionalGeneration.from_pretrained(
+                source,
+                dtype=torch.float32,
+                use_safetensors=True,
+                output_loading_info=True,
+                **where,
+            )
+            network, report = loaded
+            make: Any = BlipProcessor  # untyped in transformers
+            processor = make(
+                BlipImageProcessorPil.from_pretrained(source, **where),
+                BertTokenizer.from_pretrained(source, **where),
+            )
+        except Exception as error:  # transformers, safetensors and OSError: all mean "not loadable"
+            raise CheckpointError(
+                explain(
+                    f"{source} cannot be loaded",
+                    got=f"{type(error).__name__}: {str(error).partition(chr(10))[0]}",
+                    expected="config, model.safetensors, tokenizer and image processor of a BLIP",
+                    do="check the folder, or copy it again",
+                )
+            ) from error
+        if report["missing_keys"]:
+            missing = sorted(report["missing_keys"])
+            raise CheckpointError(
+                explain(
+                    f"{source}: weights are missing",
+                    got=f"{len(missing)} absent, first {missing[0]}",
+                    expected="every weight of BlipForConditionalGeneration",
+                    do="copy the folder again, or name a captioner (not a retrieval or VQA model)",
+                )
+            )
+        return cls(network.to(device).eval(), processor, prompt)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        place: torch.device = next(self.network.parameters()).device
+        return place
+
+    def tokenize(self, captions: list[str], max_tokens: int) -> list[list[int]]:
+        """Return token ids per caption: start token, prompt, words, end token.
+
+        BLIP's decoder starts with its own token, not BERT's [CLS] (LAVIS blip_caption.py); the
+        tokenizer puts [CLS] there, so it is replaced. The prompt is not counted in `max_tokens`.
+        """
+        prompt = self._prompt_ids()
+        texts = self.processor.tokenizer(captions, add_special_tokens=False)["input_ids"]
+        end = self._text_config.sep_token_id
+        return [[*prompt, *ids[: max_tokens - 1], end] for ids in texts]
+
+    def collate(self, token_ids: list[list[int]]) -> TokenBatch:
+        """Pad token ids into one batch on the network's device."""
+        longest = max(map(len, token_ids))
+        ids_BT = torch.full((len(token_ids), longest), self._text_config.pad_token_id)
+        mask_BT = torch.zeros_like(ids_BT)
+        for row, ids in enumerate(token_ids):
+            ids_BT[row, : len(ids)] = torch.tensor(ids)
+            mask_BT[row, : len(ids)] = 1
+        labels_BT = ids_BT.masked_fill(mask_BT == 0, -100)
+        labels_BT[:, : len(self._prompt_ids())] = -100
+        return TokenBatch(*(t.to(self.device) for t in (ids_BT, mask_BT, labels_BT)))
+
+    def token_losses(
+        self, pixels: torch.Tensor, batch: TokenBatch, smoothing: float
+    ) -> torch.Tensor:
+        """Return the summed cross-entropy of all trained-on tokens; see `Captioner`."""
+        return self._losses(self._encode(pixels), batch, smoothing).sum()
+
+    @torch.inference_mode()
+    def generate(self, pixels: torch.Tensor, decode: DecodeConfig) -> list[tuple[str, float]]:
+        """Return (caption, mean log-probability per token) for each image of (B, 3, H, W)."""
+        embeds_BPD = self._encode(pixels)
+        start = torch.tensor([self._prompt_ids()], device=self.device).repeat(len(pixels), 1)
+        config = self._text_config
+        ids_BT = self._decoder.generate(
+            input_ids=start,
+            attention_mask=torch.ones_like(start),
+            encoder_hidden_states=embeds_BPD,
+            bos_token_id=config.bos_token_id,
+            eos_token_id=config.sep_token_id,
+            pad_token_id=config.pad_token_id,
+            do_sample=False,
+            num_beams=decode.num_beams,
+            max_new_tokens=decode.max_new_tokens,
+            min_new_tokens=decode.min_new_tokens or None,
+            length_penalty=decode.length_penalty if decode.num_beams > 1 else None,
+            early_stopping=False if decode.num_beams > 1 else None,
+            repetition_penalty=decode.repetition_penalty,
+            no_repeat_ngram_size=decode.no_repeat_ngram_size,
+        )
+        written = [self._until_end(row[start.shape[1] :].tolist()) for row in ids_BT]
+        batch = self.collate([[*self._prompt_ids(), *ids] for ids in written])
+        losses = self._losses(embeds_BPD, batch, 0.0).sum(dim=1)
+        counts = (batch.labels != -100).sum(1).clamp(min=1)
+        texts = self.processor.tokenizer.batch_decode(written, skip_special_tokens=True)
+        return [
+            (text.strip(), float(mean))
+            for text, mean in zip(texts, (-losses / counts).tolist(), strict=True)
+        ]
+
+    @torch.inference_mode()
+    def word_attention(
+        self, pixels: torch.Tensor, captions: list[str]
+    ) -> list[tuple[list[str], torch.Tensor]]:
+        """Return words and their cross-attention: last decoder layer, mean over heads.
+
+        The caption is replayed once; the query that *predicts* a token attends for it, so the
+        map of token t is row t - 1. Sub-word pieces of a word are averaged; the first image token
+        ([CLS]) has no place and is left out, then each map is scaled to sum 1.
+
+        Returns:
+            Per image: words, and float32 (words, rows, columns).
+        """
+        token_ids = self.tokenize(captions, max_tokens=10_000)
+        batch = self.collate(token_ids)
+        output = self._decoder(
+            input_ids=batch.input_ids,
+            attention_mask=batch.attention_mask,
+            encoder_hidden_states=self._encode(pixels),
+            output_attentions=True,
+        )
+        attention_BTP = output.cross_attentions[-1].mean(dim=1).float().cpu()
+        patch = self.network.config.vision_config.patch_size
+        rows, columns = (side // patch for side in self.image_size)
+        skip = len(self._prompt_ids())
+        return [
+            _merge_pieces(
+                self.processor.tokenizer.convert_ids_to_tokens(ids[skip:-1]),
+                attention_BTP[index, skip - 1 : len(ids) - 2, 1:].reshape(-1, rows, columns),
+            )
+            for index, ids in enumerate(token_ids)
+        ]
+
+    def save(self, folder: Path) -> None:
+        """Write a folder that `BlipForConditionalGeneration.from_pretrained` loads."""
+        network = self.network
+        if hasattr(network, "merge_and_unload"):
+            raise CheckpointError("merge the LoRA adapters before saving (medblip.models.lora)")
+        network.save_pretrained(folder)
+        self.processor.save_pretrained(folder)
+
+    @property
+    def _decoder(self) -> Any:
+        return self.network.text_decoder
+
+    @property
+    def _text_config(self) -> Any:
+        return self.network.config.text_config
+
+    def _encode(self, pixels: torch.Tensor) -> torch.Tensor:
+        """Run the vision encoder: (B, 3, H, W) -> (B, P, D); without a graph when it is frozen."""
+        vision = self.network.vision_model
+        trains = any(p.requires_grad for p in vision.parameters())
+        with torch.set_grad_enabled(trains and torch.is_grad_enabled()):
+            embeds_BPD: torch.Tensor = vision(pixel_values=pixels.to(self.device)).last_hidden_state
+        return embeds_BPD
+
+    def _losses(
+        self, embeds_BPD: torch.Tensor, batch: TokenBatch, smoothing: float
+    ) -> torch.Tensor:
+        """Return the cross-entropy of each token, 0 where it is not trained on: (B, T - 1)."""
+        logits_BTV = self._decoder(
+            input_ids=batch.input_ids,
+            attention_mask=batch.attention_mask,
+            encoder_hidden_states=embeds_BPD,
+            use_cache=False,
+        ).logits
+        losses = functional.cross_entropy(
+            logits_BTV[:, :-1].flatten(0, 1).float(),
+            batch.labels[:, 1:].flatten(),
+            ignore_index=-100,
+            label_smoothing=smoothing,
+            reduction="none",
+        )
+        return losses.view(len(batch.labels), -1)
+
+    def _prompt_ids(self) -> list[int]:
+        start = [self._text_config.bos_token_id]
+        if not self.prompt:
+            return start
+        ids = self.processor.tokenizer(self.prompt, add_special_tokens=False)["input_ids"]
+        return start + [int(i) for i in ids]
+
+    def _until_end(self, ids: list[int]) -> list[int]:
+        """Cut padding after the end token; the end token itself is kept, it was generated."""
+        end = self._text_config.sep_token_id
+        return ids[: ids.index(end) + 1] if end in ids else ids
+
+
+def _merge_pieces(pieces: list[str], maps_TRC: torch.Tensor) -> tuple[list[str], torch.Tensor]:
+    """Join WordPieces (`effu`, `##sion`) into words, averaging their maps; each map sums to 1."""
+    words: list[str] = []
+    members: list[list[int]] = []
+    for index, piece in enumerate(pieces):
+        if piece.startswith("##") and words:
+            words[-1] += piece[2:]
+            members[-1].append(index)
+        else:
+            words.append(piece)
+            members.append([index])
+    if not words:
+        return [], maps_TRC[:0]
+    merged = torch.stack([maps_TRC[index].mean(dim=0) for index in members])
+    return words, merged / merged.sum(dim=(1, 2), keepdim=True).clamp(min=1e-12)

@@ -1,0 +1,150 @@
+"""The seam between the stages and a family of captioners, and the loader that picks one.
+
+Legend: `B` images or captions, `T` tokens, `P` image tokens (patches + 1), `D` width, `H` heads.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+from medblip.config import BUNDLED, DecodeConfig, ModelConfig
+from medblip.errors import CheckpointError, explain
+from medblip.rundir import RunDir
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+__all__ = ["Captioner", "TokenBatch", "bundled_folder", "load_captioner", "resolve"]
+
+
+@dataclasses.dataclass(frozen=True)
+class TokenBatch:
+    """Captions as tensors, right-padded.
+
+    Args:
+        input_ids: int64 (B, T); begins with the decoder's start token and the prompt.
+        attention_mask: int64 (B, T); 1 for tokens, 0 for padding.
+        labels: int64 (B, T); -100 on padding, start token and prompt: they are never trained on.
+    """
+
+    input_ids: torch.Tensor
+    attention_mask: torch.Tensor
+    labels: torch.Tensor
+
+
+class Captioner(Protocol):
+    """What a stage may ask of a model. One family is one file beside this one."""
+
+    network: nn.Module
+    image_size: tuple[int, int]
+    image_mean: tuple[float, float, float]
+    image_std: tuple[float, float, float]
+
+    def tokenize(self, captions: list[str], max_tokens: int) -> list[list[int]]:
+        """Return token ids per caption, start token, prompt and end token included."""
+
+    def collate(self, token_ids: list[list[int]]) -> TokenBatch:
+        """Pad token ids into one batch on the network's device."""
+
+    def token_losses(
+        self, pixels: torch.Tensor, batch: TokenBatch, smoothing: float
+    ) -> torch.Tensor:
+        """Return the sum of the cross-entropy over all trained-on tokens, a scalar with gradient.
+
+        Args:
+            pixels: float32 (B, 3, H, W), normalised.
+            batch: The captions of these images.
+            smoothing: Label smoothing, 0 for a log-likelihood.
+        """
+
+    def generate(self, pixels: torch.Tensor, decode: DecodeConfig) -> list[tuple[str, float]]:
+        """Return (caption, mean log-probability per token) for each image of (B, 3, H, W)."""
+
+    def word_attention(
+        self, pixels: torch.Tensor, captions: list[str]
+    ) -> list[tuple[list[str], torch.Tensor]]:
+        """Return, per image, the caption's words and their maps, float32 (words, rows, columns)."""
+
+    def save(self, folder: Path) -> None:
+        """Write weights (safetensors), config and processor; plain transformers loads the folder."""
+
+
+def bundled_folder() -> Path:
+    """Return the folder of the captioner that ships inside the package."""
+    return Path(__file__).resolve().parent.parent / "assets" / "everyday-blip"
+
+
+def load_captioner(model: ModelConfig, *, device: str = "cpu") -> Captioner:
+    """Load a captioner by name, folder, run directory or hub id.
+
+    Raises:
+        CheckpointError: Nothing loadable is there, or its family is not one that medblip knows.
+    """
+    from medblip.models.blip import BlipCaptioner
+
+    source = resolve(model.name)
+    family = _family(source, model.revision)
+    if family != "blip":
+        raise CheckpointError(
+            explain(
+                f"{model.name}: unknown family of captioner",
+                got=family,
+                expected="blip",
+                do="name a BLIP captioner, such as Salesforce/blip-image-captioning-base",
+            )
+        )
+    return BlipCaptioner.load(source, prompt=model.prompt, revision=model.revision, device=device)
+
+
+def resolve(name: str) -> str:
+    """Return a local folder where `name` is one (or is the bundled captioner), else the hub id.
+
+    Raises:
+        CheckpointError: `name` looks like a path and nothing is there.
+    """
+    if name == BUNDLED:
+        return str(bundled_folder())
+    path = Path(name)
+    if path.is_dir():
+        best = RunDir(path).checkpoint
+        if best.is_dir():
+            return str(best)
+        if list(path.glob("model*.safetensors")):
+            return str(path)
+        raise CheckpointError(
+            explain(
+                f"{path} holds no trained captioner",
+                got=", ".join(sorted(p.name for p in path.iterdir())[:8]) or "an empty folder",
+                expected="checkpoints/best (a run), or config.json and model.safetensors",
+                do="finish `medblip train` for this run, or name another folder",
+            )
+        )
+    if path.is_absolute() or name.startswith(".") or name.count("/") != 1:
+        raise CheckpointError(
+            explain(
+                "captioner not found",
+                got=name,
+                expected=f'"{BUNDLED}", an existing folder, or a hub id such as owner/name',
+                do="check the path",
+            )
+        )
+    return name
+
+
+def _family(source: str, revision: str | None) -> str:
+    from transformers import AutoConfig
+
+    try:
+        return str(AutoConfig.from_pretrained(source, revision=revision).model_type)
+    except (OSError, ValueError) as error:
+        raise CheckpointError(
+            explain(
+                f"{source} cannot be loaded",
+                got=str(error).splitlines()[0],
+                expected="a folder that from_pretrained reads, or a hub id (reachable or cached)",
+                do="download it where there is internet (`hf download ...`), then name its folder",
+            )
+        ) from error

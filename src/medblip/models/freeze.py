@@ -1,0 +1,163 @@
+"""Which parameters train, at which rate: an ordered list of (regex, learning rate or "frozen").
+
+The first regex found in a parameter's name decides (as in big_vision, optax.py:158-172); a
+parameter that none matches is an error, so that nothing is frozen or trained by accident.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from typing import TYPE_CHECKING, Any
+
+from medblip.config import RunConfig
+from medblip.errors import ConfigError, explain
+
+if TYPE_CHECKING:
+    from rich.table import Table
+    from torch import nn
+
+__all__ = [
+    "FROZEN",
+    "Match",
+    "apply_rules",
+    "eval_frozen",
+    "match_table",
+    "parameter_groups",
+    "rules_for",
+]
+
+FROZEN = "frozen"
+_VISION = r"(^|\.)vision_model\."
+#: The paper's three regimes and LoRA; `lr` stands for optim.lr.
+_PRESETS: dict[str, tuple[tuple[str, str], ...]] = {
+    "full": ((".", "lr"),),
+    "decoder": ((_VISION, FROZEN), (".", "lr")),
+    "encoder": ((_VISION, "lr"), (".", FROZEN)),
+    "lora": ((r"\.lora_[AB]\.", "lr"), (".", FROZEN)),
+    "custom": (),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Match:
+    """What one rule caught.
+
+    Args:
+        pattern: The regex.
+        rate: Learning rate, or None when frozen.
+        tensors: Number of parameter tensors.
+        parameters: Number of scalars in them.
+    """
+
+    pattern: str
+    rate: float | None
+    tensors: int
+    parameters: int
+
+
+def rules_for(cfg: RunConfig) -> list[tuple[str, float | str]]:
+    """Return the user's rules followed by the preset's, `optim.lr` filled in."""
+    rules: list[tuple[str, float | str]] = list(cfg.freeze.rules)
+    if cfg.freeze.preset == "lora" and cfg.lora.train_embeddings:
+        rules.append((r"\.word_embeddings\.", cfg.optim.lr))
+    for pattern, rate in _PRESETS[cfg.freeze.preset]:
+        rules.append((pattern, cfg.optim.lr if rate == "lr" else rate))
+    return rules
+
+
+def apply_rules(
+    network: nn.Module, rules: list[tuple[str, float | str]]
+) -> tuple[list[Match], dict[str, float]]:
+    """Set `requires_grad` on every parameter by the first rule whose regex its name contains.
+
+    Returns:
+        The match table, and the learning rate of each trainable parameter by name.
+
+    Raises:
+        ConfigError: A parameter matches no rule, a rule matches nothing, or nothing trains.
+    """
+    tensors = [0] * len(rules)
+    scalars = [0] * len(rules)
+    rates: dict[str, float] = {}
+    for name, parameter in network.named_parameters():
+        hit = next((i for i, (pattern, _) in enumerate(rules) if re.search(pattern, name)), None)
+        if hit is None:
+            raise ConfigError(
+                explain(
+                    "a parameter matches no freeze rule",
+                    got=name,
+                    expected="every parameter is named by one rule",
+                    do='end freeze.rules with [".", "frozen"], or with a rate',
+                )
+            )
+        tensors[hit] += 1
+        scalars[hit] += parameter.numel()
+        rate = rules[hit][1]
+        parameter.requires_grad_(rate != FROZEN)
+        if rate != FROZEN:
+            rates[name] = float(rate)
+    _refuse_idle_rules(rules, tensors, rates)
+    matches = [
+        Match(pattern, None if rate == FROZEN else float(rate), count, size)
+        for (pattern, rate), count, size in zip(rules, tensors, scalars, strict=True)
+    ]
+    return matches, rates
+
+
+def parameter_groups(
+    network: nn.Module, rates: dict[str, float], weight_decay: float
+) -> list[dict[str, Any]]:
+    """Return optimizer groups by (rate, decay); vectors and scalars are never decayed."""
+    groups: dict[tuple[float, float], list[Any]] = {}
+    for name, parameter in network.named_parameters():
+        if name in rates:
+            decay = weight_decay if parameter.ndim > 1 else 0.0
+            groups.setdefault((rates[name], decay), []).append(parameter)
+    return [
+        {"params": parameters, "lr": rate, "weight_decay": decay}
+        for (rate, decay), parameters in groups.items()
+    ]
+
+
+def eval_frozen(network: nn.Module) -> None:
+    """Put modules without a trainable parameter into eval mode: no dropout in what is frozen."""
+    for module in network.modules():
+        parameters = list(module.parameters())
+        if parameters and not any(p.requires_grad for p in parameters):
+            module.eval()
+
+
+def match_table(matches: list[Match]) -> Table:
+    """Return the match table for the terminal."""
+    from rich.table import Table
+
+    total = sum(match.parameters for match in matches)
+    table = Table(title="Which parameters train (first match wins)")
+    for column in ("rule", "learning rate", "tensors", "parameters", "share"):
+        table.add_column(column, justify="left" if column == "rule" else "right")
+    for match in matches:
+        table.add_row(
+            match.pattern,
+            FROZEN if match.rate is None else f"{match.rate:g}",
+            str(match.tensors),
+            f"{match.parameters:,}",
+            f"{match.parameters / total:.1%}",
+        )
+    return table
+
+
+def _refuse_idle_rules(
+    rules: list[tuple[str, float | str]], tensors: list[int], rates: dict[str, float]
+) -> None:
+    """A rule that catches nothing is a typo, unless only the closing catch-all is left empty."""
+    idle = [p for (p, _), count in zip(rules, tensors, strict=True) if not count and p != "."]
+    if idle or not rates:
+        raise ConfigError(
+            explain(
+                "freeze rules do not fit this captioner",
+                got=f"no parameter matches {idle[0]!r}" if idle else "every parameter is frozen",
+                expected="each rule matches a parameter and at least one parameter trains",
+                do="correct freeze.rules; a trained run's trainable.json shows the table",
+            )
+        )

@@ -1,0 +1,54 @@
+"""Progress bars with an ETA on standard error, and the one line that a stage prints.
+
+Standard output stays free for results (`--json` prints one object there, last).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, TypeVar
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+__all__ = ["console", "track"]
+
+T = TypeVar("T")
+
+
+def console() -> Console:
+    """Return a Rich console on standard error."""
+    from rich.console import Console
+
+    return Console(stderr=True)
+
+
+def track(items: Iterable[T], description: str, total: int, *, unit: str = "img") -> Iterator[T]:
+    """Yield `items` behind a bar: done/total, rate in `unit`/s, elapsed time and ETA.
+
+    Nothing is drawn unless standard error is a terminal.
+    """
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn(f"{{task.fields[rate]}} {unit}/s"),
+        TimeElapsedColumn(),
+        TextColumn("ETA"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console(), transient=True) as progress:
+        task = progress.add_task(description, total=total, rate="-")
+        for item in items:
+            yield item
+            speed = progress.tasks[0].speed
+            progress.update(task, advance=1, rate=f"{speed:.1f}" if speed else "-")

@@ -1,0 +1,168 @@
+"""Stage `demo`: the paper's experiment in miniature, from nothing to a report.
+
+Phantoms -> zero-shot captions of the bundled captioner -> four fine-tunings (encoder only, decoder
+only, full, LoRA) with the same data, steps and seed -> captions -> scores with intervals -> paired
+tests -> attention maps -> one table and one HTML page. A killed demo goes on where it stopped.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from pathlib import Path
+from typing import Any
+
+from medblip.config import RunConfig, dump, parse
+from medblip.errors import RunError
+from medblip.errors import explain as message
+from medblip.progress import console
+from medblip.rundir import RunDir, read_json, write_json
+
+__all__ = ["VARIANTS", "Demonstrated", "demo", "demo_config"]
+
+#: Name of a variant -> what it sets on top of the defaults of `medblip.config`.
+VARIANTS: dict[str, dict[str, dict[str, Any]]] = {
+    "encoder": {"freeze": {"preset": "encoder"}},
+    "decoder": {"freeze": {"preset": "decoder"}},
+    "full": {"freeze": {"preset": "full"}},
+    "lora": {"freeze": {"preset": "lora"}, "optim": {"lr": 3e-3}},
+}
+COLUMNS = (
+    "CIDEr-D", "BLEU-4", "ROUGE-L", "fact-modality", "fact-region", "fact-finding", "fact-side",
+)  # fmt: skip
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Demonstrated:
+    """The study's result: per system its scores, p-value, cost; and where the report is."""
+
+    report: str
+    comparison: str
+    n: int
+    seconds: float
+    columns: tuple[str, ...]
+    systems: dict[str, dict[str, Any]]
+
+
+def demo_config(variant: str, data: Path, *, epochs: int, seed: int) -> RunConfig:
+    """Return the settings of one variant; the same but for what `VARIANTS` names."""
+    settings = dump(RunConfig())
+    settings["data"]["root"] = str(data)
+    settings["train"] |= {"epochs": epochs, "seed": seed}
+    for section, values in VARIANTS[variant].items():
+        settings[section] |= values
+    return parse(settings)
+
+
+def demo(
+    out: Path | str = "runs/demo",
+    *,
+    images: int = 4000,
+    epochs: int = 3,
+    seed: int = 0,
+    force: bool = False,
+) -> Demonstrated:
+    """Run the study in miniature.
+
+    Args:
+        out: Folder for `data/`, one run per system, `comparison.json` and `report.html`.
+        images: Phantoms to draw; a tenth each goes to validation and test.
+        epochs: Of each fine-tuning.
+        seed: Of phantoms, training and resampling.
+        force: Start over although `out` holds a demo with other settings.
+
+    Raises:
+        RunError: `out` holds a demo that was made with other settings.
+    """
+    from medblip.data.phantoms.generate import generate
+    from medblip.stages.caption import caption
+    from medblip.stages.compare import compare
+    from medblip.stages.evaluate import evaluate
+    from medblip.stages.explain import explain
+    from medblip.stages.report import report
+    from medblip.stages.train import train
+
+    started = time.perf_counter()
+    root = Path(out)
+    force = _claim(root, {"images": images, "epochs": epochs, "seed": seed}, force=force)
+    data = root / "data"
+    if force or not (data / "manifest.jsonl").exists():
+        generate(data, images=images, seed=seed, force=True)
+    for name in ("zero-shot", *VARIANTS):
+        run = RunDir(root / name)
+        console().rule(name)
+        if name in VARIANTS and (force or not run.completion.exists()):
+            train(demo_config(name, data, epochs=epochs, seed=seed), out=run.path, force=True)
+            force_stage = True
+        else:
+            force_stage = force
+        if force_stage or not run.predictions("test").exists():
+            model = None if name in VARIANTS else "bundled"
+            caption(run.path, data, model=model, force=True)
+            force_stage = True
+        if force_stage or not run.scores("test").exists():
+            evaluate(run.path, data, force=True)
+        if force_stage or not run.maps("test").exists():
+            explain(run.path, data, ids=_shown(root, data), seed=seed)
+    runs = [root / name for name in ("zero-shot", *VARIANTS)]
+    compared = compare(runs, out=root / "comparison.json", seed=seed)
+    page = report(
+        runs, data=data, out=root / "report.html", comparison=Path(compared.comparison_file)
+    )
+    systems = {run.name: _summary(RunDir(run), compared.rows) for run in runs}
+    return Demonstrated(
+        report=str(page),
+        comparison=compared.comparison_file,
+        n=read_json(RunDir(runs[0]).scores("test"))["n"],
+        seconds=round(time.perf_counter() - started, 1),
+        columns=COLUMNS,
+        systems=systems,
+    )
+
+
+def _claim(root: Path, settings: dict[str, Any], *, force: bool) -> bool:
+    """Note the settings in `demo.json`; refuse to mix two demos in one folder."""
+    note = root / "demo.json"
+    if note.exists():
+        before = {k: v for k, v in read_json(note).items() if k in settings}
+        if before != settings and not force:
+            raise RunError(
+                message(
+                    f"{root} holds a demo with other settings",
+                    got=", ".join(f"{k} {v}" for k, v in before.items()),
+                    expected=", ".join(f"{k} {v}" for k, v in settings.items()),
+                    do="choose another --out, or add --force to start over",
+                )
+            )
+    elif root.exists() and any(root.iterdir()) and not force:
+        raise RunError(
+            message(
+                f"{root} is taken",
+                got="files that are not a demo's",
+                expected="a new or empty folder, or an unfinished demo",
+                do="choose another --out",
+            )
+        )
+    write_json(note, settings)
+    return force
+
+
+def _shown(root: Path, data: Path) -> list[str] | None:
+    """Explain the images that the report shows, so that every card has its maps."""
+    from medblip.stages.report.collect import gallery_ids
+
+    ids: list[str] = gallery_ids(data, "test", [root / "zero-shot"])
+    return ids
+
+
+def _summary(run: RunDir, rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """Collect one line of the demo's table from the files."""
+    trained = read_json(run.completion) if run.completion.exists() else {}
+    p = [r["p_holm"] for r in rows if r["system"] == run.path.name and r["metric"] == "CIDEr-D"]
+    return {
+        "scores": read_json(run.scores("test"))["metrics"],
+        "p_holm": p[0] if p else None,
+        "seconds": trained.get("seconds"),
+        "seconds_per_step": trained.get("seconds_per_step"),
+        "trainable": trained.get("parameters_trainable"),
+    }

@@ -1,0 +1,108 @@
+"""Every parameter is named by one rule; what is frozen stays bitwise as it was."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from medblip.config import FreezeConfig, LoraConfig, OptimConfig, RunConfig
+from medblip.errors import ConfigError
+from medblip.models.blip import BlipCaptioner
+from medblip.models.freeze import apply_rules, eval_frozen, match_table, parameter_groups, rules_for
+from medblip.models.lora import add_adapters, merge_adapters
+
+
+def settings(**freeze: object) -> RunConfig:
+    return RunConfig(
+        freeze=FreezeConfig(**freeze), optim=OptimConfig(lr=1e-2), lora=LoraConfig(rank=2)
+    )
+
+
+def three_steps(captioner: BlipCaptioner, pixels: torch.Tensor, cfg: RunConfig) -> set[str]:
+    """Train three steps and return the names of the parameters that moved."""
+    before = {n: p.detach().clone() for n, p in captioner.network.named_parameters()}
+    _, rates = apply_rules(captioner.network, rules_for(cfg))
+    groups = parameter_groups(captioner.network, rates, cfg.optim.weight_decay)
+    optimizer = torch.optim.AdamW(groups)
+    batch = captioner.collate(captioner.tokenize(["normal chest", "left nodule"], 64))
+    for _ in range(3):
+        captioner.token_losses(pixels[:2], batch, 0.1).backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    assert len(optimizer.state) == len(rates), "optimizer state only for what trains"
+    after = dict(captioner.network.named_parameters())
+    return {name for name in before if not torch.equal(before[name], after[name])}
+
+
+@pytest.mark.parametrize("preset", ["full", "decoder", "encoder"])
+def test_presets_move_exactly_what_they_name(
+    captioner: BlipCaptioner, pixels: torch.Tensor, preset: str
+) -> None:
+    names = {name for name, _ in captioner.network.named_parameters()}
+    vision = {name for name in names if name.startswith("vision_model.")}
+    expected = {"full": names, "decoder": names - vision, "encoder": vision}[preset]
+    moved = three_steps(captioner, pixels, settings(preset=preset))
+    # token types are fed nowhere and keys' biases cancel in the softmax: they have no gradient
+    still = {n for n in expected - moved if not n.endswith(("key.bias", "pooler.dense.bias"))}
+    assert moved <= expected
+    assert not still
+
+
+def test_lora_moves_adapters_only_and_merges_back(
+    captioner: BlipCaptioner, pixels: torch.Tensor
+) -> None:
+    cfg = settings(preset="lora")
+    captioner.network = add_adapters(captioner.network, cfg.lora)
+    moved = three_steps(captioner, pixels, cfg)
+    assert moved
+    assert all("lora_" in name or "word_embeddings" in name for name in moved)
+    assert any("vision_model" in name for name in moved), "the fused qkv of the ViT is adapted too"
+    batch = captioner.collate(captioner.tokenize(["normal chest"], 64))
+    captioner.network.eval()
+    adapted = captioner.token_losses(pixels[:1], batch, 0.0)
+    captioner.network = merge_adapters(captioner.network)
+    merged = captioner.token_losses(pixels[:1], batch, 0.0)
+    torch.testing.assert_close(adapted, merged, rtol=1e-5, atol=1e-4)
+
+
+def test_first_match_wins_and_the_table_adds_up(captioner: BlipCaptioner) -> None:
+    cfg = settings(
+        preset="custom", rules=((r"crossattention", 5e-5), (r"text_decoder", 2e-5), (".", "frozen"))
+    )
+    matches, rates = apply_rules(captioner.network, rules_for(cfg))
+    assert sum(match.parameters for match in matches) == sum(
+        p.numel() for p in captioner.network.parameters()
+    )
+    assert {rate for name, rate in rates.items() if "crossattention" in name} == {5e-5}
+    assert {rate for name, rate in rates.items() if "crossattention" not in name} == {2e-5}
+    assert match_table(matches).row_count == 3
+
+
+def test_decay_spares_vectors(captioner: BlipCaptioner) -> None:
+    _, rates = apply_rules(captioner.network, [(".", 1e-3)])
+    for group in parameter_groups(captioner.network, rates, 0.05):
+        for parameter in group["params"]:
+            assert (group["weight_decay"] > 0) == (parameter.ndim > 1)
+
+
+@pytest.mark.parametrize(
+    ("rules", "message"),
+    [
+        ([("text_decoder", 1e-3)], "matches no freeze rule"),
+        ([("txt_decoder", 1e-3), (".", "frozen")], "no parameter matches 'txt_decoder'"),
+        ([(".", "frozen")], "every parameter is frozen"),
+    ],
+)
+def test_rules_that_do_not_fit_are_errors(
+    captioner: BlipCaptioner, rules: list[tuple[str, float | str]], message: str
+) -> None:
+    with pytest.raises(ConfigError, match=message):
+        apply_rules(captioner.network, rules)
+
+
+def test_frozen_modules_are_in_eval_mode(captioner: BlipCaptioner) -> None:
+    apply_rules(captioner.network, rules_for(settings(preset="decoder")))
+    captioner.network.train()
+    eval_frozen(captioner.network)
+    assert not captioner.network.vision_model.training
+    assert captioner.network.text_decoder.training

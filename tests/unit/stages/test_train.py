@@ -1,0 +1,244 @@
+"""Training: correct objective, reproducible, never damages what is there, cannot see the test split."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from medblip import config as configuration
+from medblip.config import RunConfig
+from medblip.engine import Engine
+from medblip.errors import ConfigError, DataError, RunError
+from medblip.models.blip import BlipCaptioner
+from medblip.rundir import RunDir, read_json
+from medblip.schema import Example, dump_jsonl, read_predictions
+from medblip.stages import train as stage
+from medblip.stages.caption import caption
+from medblip.stages.train import train, train_step
+
+TEXTS = ("normal chest x - ray", "left pleural effusion", "right nodule with no effusion")
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    """Twelve training, four validation and four test images; brightness decides the caption."""
+    root = tmp_path / "data"
+    (root / "images").mkdir(parents=True)
+    rng = np.random.default_rng(0)
+    rows = []
+    for index in range(20):
+        kind = index % 3
+        pixels = rng.normal(60 + 70 * kind, 10, (32, 32)).clip(0, 255).astype(np.uint8)
+        Image.fromarray(pixels).save(root / "images" / f"{index}.png")
+        split = "train" if index < 12 else "validation" if index < 16 else "test"
+        rows.append(
+            Example(
+                id=str(index), image=f"images/{index}.png", split=split, captions=(TEXTS[kind],)
+            )
+        )
+    (root / "manifest.jsonl").write_text(dump_jsonl(rows))
+    return root
+
+
+@pytest.fixture
+def cfg(tiny_folder: Path, data: Path) -> RunConfig:
+    return configuration.load(
+        None,
+        [
+            f"model.name={tiny_folder}", f"data.root={data}", "train.epochs=2", "train.batch_size=4",
+            "train.validations=2", "train.device=cpu", "decode.max_new_tokens=8", "optim.lr=0.003",
+        ],
+    )  # fmt: skip
+
+
+def set_to(cfg: RunConfig, *overrides: str) -> RunConfig:
+    return configuration.parse(configuration.apply_overrides(configuration.dump(cfg), overrides))
+
+
+def weights(run: Path) -> bytes:
+    return (RunDir(run).checkpoint / "model.safetensors").read_bytes()
+
+
+def test_a_run_leaves_what_the_next_stages_read(cfg: RunConfig, tmp_path: Path) -> None:
+    result = train(cfg, out=tmp_path / "run")
+    run = RunDir(tmp_path / "run")
+    assert configuration.load(run.config) == cfg
+    assert read_json(run.completion)["steps"] == 6
+    assert read_json(run.completion)["best_step"] == result.best_step
+    rows = [json.loads(line) for line in run.metrics.read_text().splitlines()]
+    assert [row["step"] for row in rows if row["kind"] == "train"] == [1, 2, 3, 4, 5, 6]
+    assert [row["step"] for row in rows if row["kind"] == "validation"] == [3, 6]
+    assert read_json(run.environment)["versions"]["torch"] == torch.__version__
+    table = read_json(run.trainable)
+    assert table["trainable"] == table["total"] == read_json(run.completion)["parameters_total"]
+    assert not (run.path / "LOCK").exists()
+    written = caption(run.path, split="test", device="cpu")
+    assert written.images == 4
+    assert len(read_predictions(run.predictions("test"))) == 4
+
+
+def test_two_runs_are_bitwise_equal_and_a_seed_changes_them(cfg: RunConfig, tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        train(cfg, out=tmp_path / name)
+    train(cfg, out=tmp_path / "c", seed=1)
+    assert weights(tmp_path / "a") == weights(tmp_path / "b")
+    assert weights(tmp_path / "a") != weights(tmp_path / "c")
+
+
+def test_the_callers_random_state_is_left_alone(cfg: RunConfig, tmp_path: Path) -> None:
+    before = torch.get_rng_state()
+    train(cfg, out=tmp_path / "run")
+    assert torch.equal(before, torch.get_rng_state())
+
+
+def test_micro_batches_do_not_change_the_objective(
+    captioner: BlipCaptioner, pixels: torch.Tensor, cfg: RunConfig
+) -> None:
+    """Captions of unequal length, cut 1 x 4, 2 x 2 and 4 x 1: same loss, same gradients."""
+    ids = captioner.tokenize([*TEXTS, "a"], 64)
+    seen = []
+    for size in (4, 2, 1):
+        captioner.network.zero_grad()
+        optimizer = torch.optim.SGD(captioner.network.parameters(), lr=0.0)
+        grads: dict[str, torch.Tensor] = {}
+        optimizer.register_step_pre_hook(
+            lambda *_, grads=grads: grads.update(
+                {
+                    n: p.grad.clone()
+                    for n, p in captioner.network.named_parameters()
+                    if p.grad is not None
+                }
+            )
+        )
+        batches = [(pixels[i : i + size], ids[i : i + size]) for i in range(0, 4, size)]
+        loss, _ = train_step(captioner, Engine(cfg.train), batches, optimizer, cfg)
+        seen.append((loss, grads))
+    for loss, grads in seen[1:]:
+        assert loss == pytest.approx(seen[0][0], abs=1e-6)
+        for name, grad in grads.items():
+            torch.testing.assert_close(grad, seen[0][1][name], rtol=1e-4, atol=1e-6)
+
+
+def test_four_images_can_be_learned_by_heart(cfg: RunConfig, tmp_path: Path) -> None:
+    train(
+        set_to(
+            cfg,
+            "train.epochs=60",
+            "train.validations=1",
+            "optim.label_smoothing=0.0",
+            "optim.lr=0.01",
+        ),
+        out=tmp_path / "run",
+    )
+    rows = [json.loads(line) for line in RunDir(tmp_path / "run").metrics.read_text().splitlines()]
+    losses = [row["loss"] for row in rows if row["kind"] == "train"]
+    assert losses[-1] < 0.1 < losses[0]
+
+
+@pytest.mark.parametrize("preset", ["encoder", "decoder", "lora"])
+def test_every_regime_runs_and_loads_as_a_plain_model(
+    cfg: RunConfig, tmp_path: Path, preset: str
+) -> None:
+    train(set_to(cfg, f"freeze.preset={preset}"), out=tmp_path / "run")
+    record = read_json(RunDir(tmp_path / "run").completion)
+    assert 0 < record["parameters_trainable"] < record["parameters_total"]
+    loaded = BlipCaptioner.load(str(RunDir(tmp_path / "run").checkpoint))
+    before = BlipCaptioner.load(cfg.model.name)
+    changed = {
+        name.split(".")[0]
+        for (name, a), (_, b) in zip(
+            loaded.network.named_parameters(), before.network.named_parameters(), strict=True
+        )
+        if not torch.equal(a, b)
+    }
+    towers = {"encoder": {"vision_model"}, "decoder": {"text_decoder"}}
+    assert changed == towers.get(preset, {"vision_model", "text_decoder"})
+
+
+def test_gradient_checkpointing_with_lora_trains(cfg: RunConfig, tmp_path: Path) -> None:
+    """transformers' BLIP adds position embeddings in place, which breaks on a leaf that needs a gradient."""
+    cfg = set_to(cfg, "freeze.preset=lora", "train.gradient_checkpointing=true", "train.epochs=1")
+    train(cfg, out=tmp_path / "run")
+    assert read_json(RunDir(tmp_path / "run").completion)["steps"] == 3
+
+
+def test_the_test_split_is_never_opened(cfg: RunConfig, data: Path, tmp_path: Path) -> None:
+    for index in range(16, 20):
+        (data / "images" / f"{index}.png").write_bytes(b"not an image")
+    train(cfg, out=tmp_path / "run")
+
+
+def test_shuffled_references_give_identical_captions(
+    cfg: RunConfig, data: Path, tmp_path: Path
+) -> None:
+    """No reference can leak into generation as a prompt."""
+    train(cfg, out=tmp_path / "run")
+    caption(tmp_path / "run", split="test", device="cpu")
+    first = RunDir(tmp_path / "run").predictions("test").read_bytes()
+    manifest = data / "manifest.jsonl"
+    manifest.write_text(manifest.read_text().replace("left", "swapped").replace("right", "left"))
+    caption(tmp_path / "run", split="test", device="cpu", force=True)
+    assert RunDir(tmp_path / "run").predictions("test").read_bytes() == first
+
+
+def test_a_taken_folder_is_refused_and_force_replaces_it(cfg: RunConfig, tmp_path: Path) -> None:
+    train(cfg, out=tmp_path / "run")
+    before = weights(tmp_path / "run")
+    with pytest.raises(RunError, match="a finished run"):
+        train(cfg, out=tmp_path / "run", seed=5)
+    assert weights(tmp_path / "run") == before
+    train(cfg, out=tmp_path / "run", seed=5, force=True)
+    assert weights(tmp_path / "run") != before
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["data", "run"]
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), OSError(28, "No space left on device")])
+def test_a_failed_replacement_gives_the_old_run_back(
+    cfg: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: BaseException
+) -> None:
+    train(cfg, out=tmp_path / "run")
+    before = {p: p.read_bytes() for p in (tmp_path / "run").rglob("*") if p.is_file()}
+
+    def fail(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(stage, "_save", fail)
+    with pytest.raises(type(error)):
+        train(cfg, out=tmp_path / "run", seed=5, force=True)
+    assert {p: p.read_bytes() for p in (tmp_path / "run").rglob("*") if p.is_file()} == before
+
+
+def test_a_diverging_run_stops_and_keeps_its_best(
+    cfg: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    healthy = BlipCaptioner.token_losses
+    calls = []
+
+    def poisoned(self: BlipCaptioner, *args: object) -> torch.Tensor:
+        calls.append(1)
+        loss = healthy(self, *args)  # type: ignore[arg-type]
+        return loss * float("nan") if len(calls) > 5 else loss
+
+    monkeypatch.setattr(BlipCaptioner, "token_losses", poisoned)
+    with pytest.raises(RunError, match="diverged"):
+        train(cfg, out=tmp_path / "run")
+    assert (RunDir(tmp_path / "run").checkpoint / "model.safetensors").exists()
+    assert not RunDir(tmp_path / "run").completion.exists()
+
+
+def test_missing_splits_images_and_devices_are_named(
+    cfg: RunConfig, data: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(ConfigError, match="device not available"):
+        train(cfg, out=tmp_path / "run", device="cuda:77")
+    (data / "images" / "3.png").unlink()
+    with pytest.raises(DataError, match=r"images/3\.png"):
+        train(cfg, out=tmp_path / "run")
+    with pytest.raises(DataError, match="not a prepared data set"):
+        train(cfg, data=tmp_path / "nowhere", out=tmp_path / "run")
+    assert not (tmp_path / "run").exists() or not list((tmp_path / "run").iterdir())

@@ -1,0 +1,255 @@
+"""Train the captioner that ships inside medblip, from nothing, on everyday scenes.
+
+    python tools/bundled_captioner/train.py --out src/medblip/assets/everyday-blip
+
+A real `BlipForConditionalGeneration`, small enough for a laptop, that speaks everyday English and
+knows no radiology. Seed, steps, time and held-out scores are written beside the weights.
+"""
+
+from __future__ import annotations
+
+import argparse
+import collections
+import json
+import math
+import multiprocessing
+import platform
+import re
+import time
+from pathlib import Path
+
+import everyday
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional
+from transformers import (
+    BertTokenizer,
+    BlipConfig,
+    BlipForConditionalGeneration,
+    BlipImageProcessorPil,
+    BlipProcessor,
+)
+
+from medblip.data.phantoms import vocabulary as phantom_words
+from medblip.metrics import evaluate_captions
+
+HERE = Path(__file__).parent
+SIZE = 128
+VOCABULARY = 1536  # the rest is [unused], as in BERT
+SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "[DEC]"]
+PUNCTUATION = ".,;:!?()[]{}<>=+-*/%&'\"_#@|~^$"
+PUNCTUATION += (
+    "\u00b0\u00d7\u00b1\u2013\u2014\u2019\u201c\u201d\u03bc\u2265\u2264"  # as in captions
+)
+
+
+def vocabulary() -> list[str]:
+    """Return the WordPiece vocabulary, most special first; pure data, so order is stable."""
+    text = [line for line in (HERE / "words.txt").read_text().splitlines() if line[:1] != "#"]
+    characters = sorted({*"abcdefghijklmnopqrstuvwxyz0123456789", *PUNCTUATION})
+    pieces = sorted(
+        {
+            f"##{piece}"
+            for piece in [
+                *(HERE / "pieces.txt").read_text().split(),
+                *filter(str.isalnum, characters),
+            ]
+        }
+    )
+    numbers = [str(number) for number in range(10, 100)]
+    plain = sorted({*" ".join(text).split(), *everyday.words()})
+    known = list(dict.fromkeys([*SPECIAL, *characters, *numbers, *pieces, *plain]))
+    later = [w for p in sorted(phantom_words()) for w in re.findall(r"[a-z0-9]+", p.lower())]
+    known = list(dict.fromkeys([*known, *later]))
+    return known + [f"[unused{index}]" for index in range(VOCABULARY - len(known))]
+
+
+def build(vocab: list[str], folder: Path) -> tuple[BlipForConditionalGeneration, BlipProcessor]:
+    """Return a randomly initialised captioner and its processor."""
+    tokenizer = BertTokenizer(
+        vocab={word: index for index, word in enumerate(vocab)},
+        do_lower_case=True,
+        extra_special_tokens=["[DEC]"],
+    )
+    tokenizer.model_max_length = 128
+    processor = BlipProcessor(
+        BlipImageProcessorPil(size={"height": SIZE, "width": SIZE}), tokenizer
+    )
+    width = 160
+    config = BlipConfig(
+        text_config={
+            "vocab_size": len(vocab), "hidden_size": width, "encoder_hidden_size": width,
+            "intermediate_size": 2 * width, "num_hidden_layers": 2, "num_attention_heads": 5,
+            "max_position_embeddings": 128, "projection_dim": width, "label_smoothing": 0.0,
+            "bos_token_id": vocab.index("[DEC]"), "pad_token_id": 0,
+            "eos_token_id": vocab.index("[SEP]"), "sep_token_id": vocab.index("[SEP]"),
+            "hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0,
+        },
+        vision_config={
+            "hidden_size": width, "intermediate_size": 4 * width, "num_hidden_layers": 4,
+            "num_attention_heads": 5, "image_size": SIZE, "patch_size": 16, "projection_dim": width,
+            "initializer_range": 0.02,  # BLIP's default for this tower, 1e-10, never learns to see
+        },
+        projection_dim=width,
+        image_text_hidden_size=width,
+    )  # fmt: skip
+    return BlipForConditionalGeneration(config), processor
+
+
+def inputs(
+    pixels: np.ndarray, captions: list[str], processor: BlipProcessor
+) -> dict[str, torch.Tensor]:
+    """Return what the model's forward takes: normalised pixels, ids that begin with [DEC], labels."""
+    image = processor.image_processor
+    mean = torch.tensor(image.image_mean).view(1, 3, 1, 1)
+    std = torch.tensor(image.image_std).view(1, 3, 1, 1)
+    scaled = torch.from_numpy(pixels).permute(0, 3, 1, 2).float().div_(255)
+    text = processor.tokenizer(captions, padding=True, return_tensors="pt")
+    ids = text["input_ids"]
+    ids[:, 0] = processor.tokenizer.convert_tokens_to_ids("[DEC]")
+    labels = ids.masked_fill(text["attention_mask"] == 0, -100)
+    return {
+        "pixel_values": (scaled - mean) / std,
+        "input_ids": ids,
+        "attention_mask": text["attention_mask"],
+        "labels": labels,
+    }
+
+
+def drop_words(ids: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    """Replace 30 % of the words that the decoder reads by [MASK]: then it must look at the image.
+
+    Word dropout, as in Bowman et al. 2016 (arXiv 1511.06349, section 3.2).
+    """
+    drop = torch.rand(ids.shape, generator=generator) < 0.3
+    drop[:, 0] = False
+    return ids.masked_fill(drop, SPECIAL.index("[MASK]"))
+
+
+class Scaffold(nn.Module):
+    """Heads that ask the encoder what is where; they speed up its first lessons, then are dropped.
+
+    BLIP too is trained with more than the caption loss (image-text contrast and matching).
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.background = nn.Linear(width, len(everyday.BACKGROUNDS))
+        self.shape = nn.Linear(width, len(everyday.SHAPES) + 1)
+        self.tone = nn.Linear(width, len(everyday.TONES) + 1)
+
+    def forward(self, embeds: torch.Tensor, facts: torch.Tensor) -> torch.Tensor:
+        """Return the mean cross-entropy; embeds (B, 1 + rows * rows, D), facts (B, 19)."""
+        rows = math.isqrt(embeds.shape[1] - 1)
+        grid = embeds[:, 1:].transpose(1, 2).unflatten(2, (rows, rows))
+        cells = functional.adaptive_avg_pool2d(grid, 3).flatten(2).transpose(1, 2)  # (B, 9, D)
+        return (
+            functional.cross_entropy(self.background(embeds[:, 0]), facts[:, 0])
+            + functional.cross_entropy(self.shape(cells).flatten(0, 1), facts[:, 1:10].flatten())
+            + functional.cross_entropy(self.tone(cells).flatten(0, 1), facts[:, 10:].flatten())
+        )
+
+
+def held_out_scores(
+    model: BlipForConditionalGeneration, processor: BlipProcessor, seed: int
+) -> dict[str, float]:
+    """Caption 512 scenes that no step has drawn; returns metric values."""
+    model.eval()
+    hypotheses: list[str] = []
+    references: list[list[str]] = []
+    for part in range(8):
+        pixels, captions, _ = everyday.batch(seed + 1_000_003, part, 64, SIZE)
+        feed = inputs(pixels, captions, processor)
+        with torch.no_grad():
+            ids = model.generate(pixel_values=feed["pixel_values"], num_beams=3, max_new_tokens=48)
+        hypotheses += processor.tokenizer.batch_decode(ids, skip_special_tokens=True)
+        references += [[c] for c in captions]
+    for hypothesis, reference in list(zip(hypotheses, references, strict=True))[:5]:
+        print("  ", hypothesis, "<-", reference[0])
+    table = evaluate_captions(hypotheses, references)
+    return {name: round(score.value, 4) for name, score in table.scores.items()}
+
+
+def main() -> None:
+    """Parse, train, save, score."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--steps", type=int, default=6400)
+    parser.add_argument("--batch", type=int, default=32)
+    parser.add_argument("--lr", type=float, default=9e-4)
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args()
+    torch.manual_seed(options.seed)
+    generator = torch.Generator().manual_seed(options.seed)
+    model, processor = build(vocabulary(), options.out)
+    parameters = sum(p.numel() for p in model.parameters())
+    print(
+        f"{parameters:,} parameters, vocabulary {model.config.text_config.vocab_size}", flush=True
+    )
+    scaffold = Scaffold(model.config.vision_config.hidden_size)
+    trained = [*model.parameters(), *scaffold.parameters()]
+    decay = [p for p in trained if p.ndim > 1]
+    plain = [p for p in trained if p.ndim <= 1]
+    optimizer = torch.optim.AdamW(
+        [{"params": decay, "weight_decay": 0.05}, {"params": plain, "weight_decay": 0.0}],
+        lr=options.lr, betas=(0.9, 0.98), fused=True,
+    )  # fmt: skip
+
+    def rate(step: int) -> float:
+        warm = min(1.0, (step + 1) / (options.steps // 20))
+        return warm * (0.02 + 0.98 * (1 + math.cos(math.pi * step / options.steps)) / 2)
+
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, rate)
+    started, running = time.perf_counter(), None
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        ahead = collections.deque(
+            pool.apply_async(everyday.batch, (options.seed, step, options.batch, SIZE))
+            for step in range(8)
+        )
+        for step in range(1, options.steps + 1):
+            pixels, captions, facts = ahead.popleft().get()
+            ahead.append(
+                pool.apply_async(everyday.batch, (options.seed, step + 7, options.batch, SIZE))
+            )
+            feed = inputs(pixels, captions, processor)
+            feed["input_ids"] = drop_words(feed["input_ids"], generator)
+            output = model(**feed)
+            extra = scaffold(output.last_hidden_state, torch.from_numpy(facts))
+            loss = output.loss
+            (loss + extra).backward()
+            nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+            optimizer.step()
+            schedule.step()
+            optimizer.zero_grad(set_to_none=True)
+            running = loss.item() if running is None else 0.99 * running + 0.01 * loss.item()
+            if step % 200 == 0:
+                print(
+                    f"step {step} loss {running:.3f} what-is-where {extra.item():.3f} {time.perf_counter() - started:.0f} s",
+                    flush=True,
+                )
+            if step % 1600 == 0:
+                print(held_out_scores(model, processor, options.seed), flush=True)
+                model.train()
+                model.save_pretrained(options.out)
+                processor.save_pretrained(options.out)
+    record = {
+        "script": "tools/bundled_captioner/train.py",
+        "settings": {k: v for k, v in vars(options).items() if k != "out"},
+        "parameters": parameters,
+        "scenes": options.steps * options.batch,
+        "seconds": round(time.perf_counter() - started),
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+        "machine": f"{platform.machine()}, {torch.get_num_threads()} CPU threads",
+        "training_loss": round(float(running or 0), 4),
+        "held_out_512_scenes": held_out_scores(model, processor, options.seed),
+    }
+    model.save_pretrained(options.out)
+    processor.save_pretrained(options.out)
+    (options.out / "training.json").write_text(json.dumps(record, indent=1) + "\n")
+    print(json.dumps(record))
+
+
+if __name__ == "__main__":
+    main()
