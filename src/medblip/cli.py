@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import signal
 import sys
 from collections.abc import Callable
@@ -89,7 +90,9 @@ def data_phantoms(
     """Draw synthetic radiology-like images with exact captions, facts and masks."""
     from medblip import phantoms
 
-    folder = phantoms(out, images=images, seed=seed or 0, size=size, force=force)
+    folder = phantoms(
+        out, images=images, seed=seed or 0, size=size, workers=os.cpu_count(), force=force
+    )
     _finish({"data": str(folder), "images": images, "seed": seed or 0}, as_json)
 
 

@@ -5,6 +5,7 @@ Standard output stays free for results (`--json` prints one object there, last).
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, TypeVar
 
@@ -17,10 +18,10 @@ T = TypeVar("T")
 
 
 def console() -> Console:
-    """Return a Rich console on standard error."""
+    """Return a Rich console on standard error; 130 columns where that is a file, not a terminal."""
     from rich.console import Console
 
-    return Console(stderr=True)
+    return Console(stderr=True, width=None if sys.stderr.isatty() else 130)
 
 
 def track(items: Iterable[T], description: str, total: int, *, unit: str = "img") -> Iterator[T]:

@@ -10,8 +10,10 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
+import pictures
+from pictures import where
 
-__all__ = ["BACKGROUNDS", "SHAPES", "TONES", "batch", "scene", "words"]
+__all__ = ["ALL_BACKGROUNDS", "ALL_SHAPES", "ALL_TONES", "batch", "scene", "words"]
 
 Array = np.ndarray
 
@@ -37,10 +39,11 @@ COLOURS = {
     "pink": (0.95, 0.6, 0.75), "brown": (0.45, 0.28, 0.12),
 }  # fmt: skip
 SHADES = {"black": 0.04, "dark": 0.22, "grey": 0.5, "pale": 0.76, "white": 0.96}
-TONES = (*COLOURS, *SHADES)
 SIZES = {"tiny": 0.13, "small": 0.2, "": 0.29, "big": 0.42}
-COLUMNS = ("left", "middle", "right")
-ROWS = ("top", "middle", "bottom")
+#: Everything that the scaffold of train.py asks for, scenes and pictures together.
+ALL_BACKGROUNDS = (*BACKGROUNDS, *pictures.BACKGROUNDS)
+ALL_SHAPES = ("nothing", *SHAPES, *pictures.SHAPES)
+ALL_TONES = tuple(dict.fromkeys(("nothing", *COLOURS, *SHADES, *pictures.SHADES)))
 
 
 def scene(rng: np.random.Generator, size: int = 128) -> tuple[Array, str, Array]:
@@ -61,20 +64,33 @@ def scene(rng: np.random.Generator, size: int = 128) -> tuple[Array, str, Array]
         objects.append(_place_object(picture, int(cell), x, y, rng, grey))
     picture = _photograph(picture, rng, grey)
     caption = _caption(background, objects, grey, rng)
-    facts = np.zeros(19, dtype=np.int64)
-    facts[0] = list(BACKGROUNDS).index(background)
-    for thing in objects:
-        cell = int(str(thing["cell"]))
-        facts[1 + cell] = 1 + SHAPES.index(str(thing["shape"]))
-        facts[10 + cell] = 1 + TONES.index(str(thing["tone"]))
+    things = [(int(str(o["cell"])), str(o["shape"]), str(o["tone"])) for o in objects]
+    facts = _facts(background, things)
     return (np.clip(picture, 0, 1) * 255).astype(np.uint8), caption, facts
 
 
-def batch(seed: int, step: int, count: int, size: int) -> tuple[Array, list[str], Array]:
-    """Draw the scenes of one training step: pixels (count, size, size, 3), captions, facts."""
-    rng = np.random.default_rng([seed, step])
-    pixels, captions, facts = zip(*(scene(rng, size) for _ in range(count)), strict=True)
+def batch(seed: int, number: int, count: int, size: int) -> tuple[Array, list[str], Array]:
+    """Draw scenes and pictures in turn: pixels (count, size, size, 3), captions, facts."""
+    rng = np.random.default_rng([seed, number])
+    drawn = []
+    for index in range(count):
+        if index % 2:
+            drawn.append(scene(rng, size))
+        else:
+            grey, caption, things, behind = pictures.picture(number * count + index, size)
+            drawn.append((np.repeat(grey[..., None], 3, axis=2), caption, _facts(behind, things)))
+    pixels, captions, facts = zip(*drawn, strict=True)
     return np.stack(pixels), list(captions), np.stack(facts)
+
+
+def _facts(background: str, things: list[tuple[int, str, str]]) -> Array:
+    """Return what is where, int64 (19,): background, shape per cell, tone per cell."""
+    facts = np.zeros(19, dtype=np.int64)
+    facts[0] = ALL_BACKGROUNDS.index(background)
+    for cell, shape, tone in things:
+        facts[1 + cell] = ALL_SHAPES.index(shape)
+        facts[10 + cell] = ALL_TONES.index(tone)
+    return facts
 
 
 def words() -> list[str]:
@@ -87,7 +103,8 @@ def words() -> list[str]:
                    for cell in rng.permutation(9)[: rng.integers(1, 4)]]  # fmt: skip
         text = _caption(background, objects, bool(rng.random() < 0.5), rng)
         found.update(text.replace(",", " ").replace(".", " ").split())
-    return sorted(found)
+    told = [*pictures.SCENES.values(), *(f"{a} {b}" for a, b in pictures.LOOKS.values())]
+    return sorted(found | {word for text in told for word in text.split()})
 
 
 def _random_object(cell: int, rng: np.random.Generator, grey: bool) -> dict[str, object]:
@@ -265,15 +282,6 @@ def _photograph(picture: Array, rng: np.random.Generator, grey: bool) -> Array:
     return picture + rng.uniform(0.005, 0.06) * grain
 
 
-def _where(cell: int) -> str:
-    column, row = COLUMNS[cell % 3], ROWS[cell // 3]
-    if column == row == "middle":
-        return "in the middle"
-    if row == "middle":
-        return f"on the {column} side"
-    return f"at the {row}" if column == "middle" else f"at the {row} {column}"
-
-
 def _name(thing: dict[str, object]) -> str:
     parts = [str(thing["size"]), "blurry" if thing["blurry"] else ""]
     text = " ".join(part for part in [*parts, str(thing["tone"]), str(thing["shape"])] if part)
@@ -285,7 +293,7 @@ def _name(thing: dict[str, object]) -> str:
 def _caption(
     background: str, objects: list[dict[str, object]], grey: bool, rng: np.random.Generator
 ) -> str:
-    things = [f"{_name(thing)} {_where(int(str(thing['cell'])))}" for thing in objects]
+    things = [f"{_name(thing)} {where(int(str(thing['cell'])))}" for thing in objects]
     listed = things[0] if len(things) == 1 else ", ".join(things[:-1]) + " and " + things[-1]
     behind = BACKGROUNDS[background]
     kind = "a black and white photo of" if grey else "a photo of"

@@ -9,13 +9,12 @@ knows no radiology. Seed, steps, time and held-out scores are written beside the
 from __future__ import annotations
 
 import argparse
-import collections
 import json
 import math
-import multiprocessing
 import platform
 import re
 import time
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import everyday
@@ -76,11 +75,11 @@ def build(vocab: list[str], folder: Path) -> tuple[BlipForConditionalGeneration,
     processor = BlipProcessor(
         BlipImageProcessorPil(size={"height": SIZE, "width": SIZE}), tokenizer
     )
-    width = 160
+    width = 128
     config = BlipConfig(
         text_config={
             "vocab_size": len(vocab), "hidden_size": width, "encoder_hidden_size": width,
-            "intermediate_size": 2 * width, "num_hidden_layers": 2, "num_attention_heads": 5,
+            "intermediate_size": 2 * width, "num_hidden_layers": 2, "num_attention_heads": 4,
             "max_position_embeddings": 128, "projection_dim": width, "label_smoothing": 0.0,
             "bos_token_id": vocab.index("[DEC]"), "pad_token_id": 0,
             "eos_token_id": vocab.index("[SEP]"), "sep_token_id": vocab.index("[SEP]"),
@@ -88,13 +87,27 @@ def build(vocab: list[str], folder: Path) -> tuple[BlipForConditionalGeneration,
         },
         vision_config={
             "hidden_size": width, "intermediate_size": 4 * width, "num_hidden_layers": 4,
-            "num_attention_heads": 5, "image_size": SIZE, "patch_size": 16, "projection_dim": width,
+            "num_attention_heads": 4, "image_size": SIZE, "patch_size": 16, "projection_dim": width,
             "initializer_range": 0.02,  # BLIP's default for this tower, 1e-10, never learns to see
         },
         projection_dim=width,
         image_text_hidden_size=width,
     )  # fmt: skip
-    return BlipForConditionalGeneration(config), processor
+    model = BlipForConditionalGeneration(config)
+    places = model.vision_model.embeddings.position_embedding
+    places.data[0, 1:] = sine_cosine(SIZE // 16, width)
+    return model, processor
+
+
+def sine_cosine(rows: int, width: int) -> torch.Tensor:
+    """Return position embeddings (rows * rows, width) to start from, half for y and half for x.
+
+    As in MAE (arXiv 2111.06377); from random ones the encoder needs longer to learn where things are.
+    """
+    frequency = 10000 ** -(torch.arange(width // 4) / (width // 4))
+    angle = torch.arange(rows)[:, None] * frequency
+    axis = torch.cat([angle.sin(), angle.cos()], dim=1) / 2
+    return torch.cat([axis.repeat_interleave(rows, dim=0), axis.repeat(rows, 1)], dim=1)
 
 
 def inputs(
@@ -135,9 +148,9 @@ class Scaffold(nn.Module):
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        self.background = nn.Linear(width, len(everyday.BACKGROUNDS))
-        self.shape = nn.Linear(width, len(everyday.SHAPES) + 1)
-        self.tone = nn.Linear(width, len(everyday.TONES) + 1)
+        self.background = nn.Linear(width, len(everyday.ALL_BACKGROUNDS))
+        self.shape = nn.Linear(width, len(everyday.ALL_SHAPES))
+        self.tone = nn.Linear(width, len(everyday.ALL_TONES))
 
     def forward(self, embeds: torch.Tensor, facts: torch.Tensor) -> torch.Tensor:
         """Return the mean cross-entropy; embeds (B, 1 + rows * rows, D), facts (B, 19)."""
@@ -159,7 +172,7 @@ def held_out_scores(
     hypotheses: list[str] = []
     references: list[list[str]] = []
     for part in range(8):
-        pixels, captions, _ = everyday.batch(seed + 1_000_003, part, 64, SIZE)
+        pixels, captions, _ = everyday.batch(seed + 1_000_003, 100_000 + part, 64, SIZE)
         feed = inputs(pixels, captions, processor)
         with torch.no_grad():
             ids = model.generate(pixel_values=feed["pixel_values"], num_beams=3, max_new_tokens=48)
@@ -171,13 +184,38 @@ def held_out_scores(
     return {name: round(score.value, 4) for name, score in table.scores.items()}
 
 
+def draw_pool(seed: int, count: int) -> tuple[np.ndarray, list[str], np.ndarray]:
+    """Draw the pictures once, on all cores; they are seen several times, each time varied."""
+    size = 100
+    with ProcessPoolExecutor() as pool:
+        jobs = [pool.submit(everyday.batch, seed, n, size, SIZE) for n in range(count // size)]
+        parts = [job.result() for job in jobs]
+    pixels, captions, facts = zip(*parts, strict=True)
+    return np.concatenate(pixels), sum(captions, []), np.concatenate(facts)
+
+
+def vary(pixels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Shift a batch by up to four pixels and change its contrast; never mirror it."""
+    down, right = rng.integers(-4, 5, 2)
+    moved = np.roll(pixels, (down, right), axis=(1, 2)).astype(np.float32)
+    gain = rng.uniform(0.8, 1.2, (len(pixels), 1, 1, 1)).astype(np.float32)
+    return np.clip(moved * gain + rng.uniform(-12, 12), 0, 255)
+
+
+def save(model: BlipForConditionalGeneration, processor: BlipProcessor, folder: Path) -> None:
+    """Write the folder that from_pretrained loads."""
+    model.save_pretrained(folder)
+    processor.save_pretrained(folder)
+
+
 def main() -> None:
     """Parse, train, save, score."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--steps", type=int, default=6400)
+    parser.add_argument("--steps", type=int, default=10000)
+    parser.add_argument("--pool", type=int, default=40000, help="pictures drawn before training")
     parser.add_argument("--batch", type=int, default=32)
-    parser.add_argument("--lr", type=float, default=9e-4)
+    parser.add_argument("--lr", type=float, default=1e-3)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     torch.manual_seed(options.seed)
@@ -201,52 +239,43 @@ def main() -> None:
         return warm * (0.02 + 0.98 * (1 + math.cos(math.pi * step / options.steps)) / 2)
 
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, rate)
-    started, running = time.perf_counter(), None
-    with multiprocessing.get_context("spawn").Pool(1) as pool:
-        ahead = collections.deque(
-            pool.apply_async(everyday.batch, (options.seed, step, options.batch, SIZE))
-            for step in range(8)
-        )
-        for step in range(1, options.steps + 1):
-            pixels, captions, facts = ahead.popleft().get()
-            ahead.append(
-                pool.apply_async(everyday.batch, (options.seed, step + 7, options.batch, SIZE))
-            )
-            feed = inputs(pixels, captions, processor)
-            feed["input_ids"] = drop_words(feed["input_ids"], generator)
-            output = model(**feed)
-            extra = scaffold(output.last_hidden_state, torch.from_numpy(facts))
-            loss = output.loss
-            (loss + extra).backward()
-            nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-            optimizer.step()
-            schedule.step()
-            optimizer.zero_grad(set_to_none=True)
-            running = loss.item() if running is None else 0.99 * running + 0.01 * loss.item()
-            if step % 200 == 0:
-                print(
-                    f"step {step} loss {running:.3f} what-is-where {extra.item():.3f} {time.perf_counter() - started:.0f} s",
-                    flush=True,
-                )
-            if step % 1600 == 0:
-                print(held_out_scores(model, processor, options.seed), flush=True)
-                model.train()
-                model.save_pretrained(options.out)
-                processor.save_pretrained(options.out)
+    started, running = time.perf_counter(), 0.0
+    pixels, captions, facts = draw_pool(options.seed, options.pool)
+    print(f"{len(captions)} pictures drawn in {time.perf_counter() - started:.0f} s", flush=True)
+    rng = np.random.default_rng(options.seed)
+    for step in range(1, options.steps + 1):
+        chosen = rng.choice(len(captions), options.batch, replace=False)
+        feed = inputs(vary(pixels[chosen], rng), [captions[i] for i in chosen], processor)
+        feed["input_ids"] = drop_words(feed["input_ids"], generator)
+        output = model(**feed)
+        extra = scaffold(output.last_hidden_state, torch.from_numpy(facts[chosen]))
+        (output.loss + extra).backward()
+        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        schedule.step()
+        optimizer.zero_grad(set_to_none=True)
+        share = max(0.01, 1 / step)
+        running += share * (output.loss.item() - running)
+        if step % 250 == 0:
+            seconds = time.perf_counter() - started
+            print(f"step {step} loss {running:.3f} what-is-where {extra.item():.3f} {seconds:.0f} s")
+        if step % 2500 == 0 and step < options.steps:
+            save(model, processor, options.out)
+            print(held_out_scores(model, processor, options.seed), flush=True)
+            model.train()
     record = {
         "script": "tools/bundled_captioner/train.py",
         "settings": {k: v for k, v in vars(options).items() if k != "out"},
         "parameters": parameters,
-        "scenes": options.steps * options.batch,
+        "pictures_seen": options.steps * options.batch,
         "seconds": round(time.perf_counter() - started),
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
         "machine": f"{platform.machine()}, {torch.get_num_threads()} CPU threads",
         "training_loss": round(float(running or 0), 4),
-        "held_out_512_scenes": held_out_scores(model, processor, options.seed),
+        "held_out_512_pictures": held_out_scores(model, processor, options.seed),
     }
-    model.save_pretrained(options.out)
-    processor.save_pretrained(options.out)
+    save(model, processor, options.out)
     (options.out / "training.json").write_text(json.dumps(record, indent=1) + "\n")
     print(json.dumps(record))
 

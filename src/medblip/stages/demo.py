@@ -8,11 +8,12 @@ tests -> attention maps -> one table and one HTML page. A killed demo goes on wh
 from __future__ import annotations
 
 import dataclasses
+import os
 import time
 from pathlib import Path
 from typing import Any
 
-from medblip.config import RunConfig, dump, parse
+from medblip.config import BUNDLED, RunConfig, dump, parse
 from medblip.errors import RunError
 from medblip.errors import explain as message
 from medblip.progress import console
@@ -28,7 +29,7 @@ VARIANTS: dict[str, dict[str, dict[str, Any]]] = {
     "lora": {"freeze": {"preset": "lora"}, "optim": {"lr": 3e-3}},
 }
 COLUMNS = (
-    "CIDEr-D", "BLEU-4", "ROUGE-L", "fact-modality", "fact-region", "fact-finding", "fact-side",
+    "CIDEr-D", "BLEU-4", "ROUGE-L", "fact-modality", "fact-finding", "fact-side",
 )  # fmt: skip
 
 
@@ -80,6 +81,7 @@ def demo(
     from medblip.stages.evaluate import evaluate
     from medblip.stages.explain import explain
     from medblip.stages.report import report
+    from medblip.stages.report.collect import gallery_ids
     from medblip.stages.train import train
 
     started = time.perf_counter()
@@ -87,33 +89,39 @@ def demo(
     force = _claim(root, {"images": images, "epochs": epochs, "seed": seed}, force=force)
     data = root / "data"
     if force or not (data / "manifest.jsonl").exists():
-        generate(data, images=images, seed=seed, force=True)
-    for name in ("zero-shot", *VARIANTS):
-        run = RunDir(root / name)
+        generate(data, images=images, seed=seed, workers=os.cpu_count(), force=True)
+    runs = [RunDir(root / name) for name in ("zero-shot", *VARIANTS)]
+    redo: dict[str, bool] = {}
+    for run in runs:
+        name = run.path.name
         console().rule(name)
+        redo[name] = force
         if name in VARIANTS and (force or not run.completion.exists()):
             train(demo_config(name, data, epochs=epochs, seed=seed), out=run.path, force=True)
-            force_stage = True
-        else:
-            force_stage = force
-        if force_stage or not run.predictions("test").exists():
-            model = None if name in VARIANTS else "bundled"
-            caption(run.path, data, model=model, force=True)
-            force_stage = True
-        if force_stage or not run.scores("test").exists():
+            redo[name] = True
+        if redo[name] or not run.predictions("test").exists():
+            caption(run.path, data, model=None if name in VARIANTS else BUNDLED, force=True)
+            redo[name] = True
+        if redo[name] or not run.scores("test").exists():
             evaluate(run.path, data, force=True)
-        if force_stage or not run.maps("test").exists():
-            explain(run.path, data, ids=_shown(root, data), seed=seed)
-    runs = [root / name for name in ("zero-shot", *VARIANTS)]
-    compared = compare(runs, out=root / "comparison.json", seed=seed)
+    paths = [run.path for run in runs]
+    shown = gallery_ids(data, "test", paths)
+    for run in runs:
+        if redo[run.path.name] or not run.maps("test").exists():
+            explain(run.path, data, ids=shown, seed=seed)
+    compared = compare(paths, out=root / "comparison.json", seed=seed)
     page = report(
-        runs, data=data, out=root / "report.html", comparison=Path(compared.comparison_file)
+        paths,
+        data=data,
+        out=root / "report.html",
+        comparison=compared.comparison_file,
+        title="The study in miniature",
     )
-    systems = {run.name: _summary(RunDir(run), compared.rows) for run in runs}
+    systems = {run.path.name: _summary(run, compared.rows) for run in runs}
     return Demonstrated(
         report=str(page),
         comparison=compared.comparison_file,
-        n=read_json(RunDir(runs[0]).scores("test"))["n"],
+        n=read_json(runs[0].scores("test"))["n"],
         seconds=round(time.perf_counter() - started, 1),
         columns=COLUMNS,
         systems=systems,
@@ -145,14 +153,6 @@ def _claim(root: Path, settings: dict[str, Any], *, force: bool) -> bool:
         )
     write_json(note, settings)
     return force
-
-
-def _shown(root: Path, data: Path) -> list[str] | None:
-    """Explain the images that the report shows, so that every card has its maps."""
-    from medblip.stages.report.collect import gallery_ids
-
-    ids: list[str] = gallery_ids(data, "test", [root / "zero-shot"])
-    return ids
 
 
 def _summary(run: RunDir, rows: list[dict[str, Any]]) -> dict[str, Any]:

@@ -1,0 +1,106 @@
+"""The import arrows point down: command line, stages, libraries, foundation."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+SOURCE = Path(__file__).resolve().parents[1] / "src" / "medblip"
+FOUNDATION = {"errors", "schema", "config", "rundir", "progress", "lexicon"}
+LIBRARIES = {"engine", "models", "metrics", "data"}
+#: What a layer may import of medblip, besides itself.
+MAY = {
+    **{name: FOUNDATION for name in FOUNDATION | LIBRARIES},
+    "stages": FOUNDATION | LIBRARIES,
+    "tables": FOUNDATION | {"stages"},
+    "cli": FOUNDATION | LIBRARIES | {"stages", "tables", ""},
+    "__main__": {"cli"},
+    "": set(),  # medblip/__init__.py loads names lazily
+}
+#: A stage that stands on others.
+COMPOSED = {"demo"}
+#: Only this file may name the package.
+ONLY = {"accelerate": "engine.py", "peft": "models/lora.py"}
+HEAVY = {"torch", "transformers", "accelerate", "peft", "matplotlib", "jinja2"}
+#: Modules whose own import must stay light; functions inside may import what they need.
+LIGHT = FOUNDATION | {"metrics", "data", "stages", "cli", "tables", "", "__main__"}
+
+
+def imports(file: Path) -> list[tuple[str, bool, bool]]:
+    """Return (module, whether at module level, whether for types only) of every import."""
+    found = []
+
+    def walk(node: ast.AST, top: bool, typing: bool) -> None:
+        for child in ast.iter_child_nodes(node):
+            if isinstance(child, ast.Import):
+                found.extend((alias.name, top, typing) for alias in child.names)
+            elif isinstance(child, ast.ImportFrom):
+                module = child.module or ""
+                found.append((module, top, typing))
+                if module == "medblip":
+                    found.extend((f"medblip.{alias.name}", top, typing) for alias in child.names)
+            inner = isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
+            types = isinstance(child, ast.If) and ast.unparse(child.test) == "TYPE_CHECKING"
+            walk(child, top and not inner, typing or types)
+
+    walk(ast.parse(file.read_text(encoding="utf-8")), True, False)
+    return found
+
+
+def layer(module: str) -> str:
+    """Return the first part below medblip: 'data' of 'medblip.data.loader'."""
+    parts = module.split(".")
+    return parts[1] if len(parts) > 1 else ""
+
+
+def violations(source: Path) -> list[str]:
+    """Return a line per import that points the wrong way."""
+    wrong = []
+    for file in sorted(source.rglob("*.py")):
+        path = file.relative_to(source)
+        own = "" if path.name == "__init__.py" and len(path.parts) == 1 else path.with_suffix("").parts[0]
+        for module, top, typing in imports(file):
+            package = module.split(".")[0]
+            if package in ONLY and path.as_posix() != ONLY[package]:
+                wrong.append(f"{path} imports {package}; only {ONLY[package]} may")
+            if package in HEAVY and top and not typing and own in LIGHT:
+                wrong.append(f"{path} imports {package} when it is loaded")
+            if package != "medblip" or typing:
+                continue
+            target = layer(module)
+            if target not in MAY[own] | {own} and not (own == "cli" and target not in FOUNDATION):
+                wrong.append(f"{path} imports {module}")
+            if own == target == "stages" and path.stem not in COMPOSED:
+                stage = module.split(".")[2] if module.count(".") > 1 else ""
+                if stage != path.with_suffix("").parts[1]:
+                    wrong.append(f"{path} imports another stage, {module}")
+    return wrong
+
+
+def test_arrows_point_down() -> None:
+    assert violations(SOURCE) == []
+
+
+@pytest.mark.parametrize(
+    ("file", "line"),
+    [
+        ("data/x.py", "from medblip.models.blip import BlipCaptioner"),
+        ("metrics/x.py", "import torch"),
+        ("errors.py", "from medblip.stages.train import train"),
+        ("stages/caption.py", "from medblip.stages.train import train"),
+        ("stages/train.py", "def f():\n    from accelerate import Accelerator"),
+        ("cli.py", "import matplotlib.pyplot"),
+    ],
+)
+def test_the_check_finds_what_it_is_for(tmp_path: Path, file: str, line: str) -> None:
+    (tmp_path / file).parent.mkdir(exist_ok=True)
+    (tmp_path / file).write_text(line)
+    assert len(violations(tmp_path)) == 1
+
+
+def test_files_have_a_subject_and_a_size() -> None:
+    for file in SOURCE.rglob("*.py"):
+        assert file.stem not in {"utils", "util", "common", "misc", "helpers"}, file
+        assert len(file.read_text(encoding="utf-8").splitlines()) <= 400, file

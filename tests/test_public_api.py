@@ -1,0 +1,89 @@
+"""The surface is what we say it is, and asking for help costs nothing."""
+
+from __future__ import annotations
+
+import json
+import resource
+import subprocess
+import sys
+from pathlib import Path
+
+import medblip
+
+HEAVY = ("torch", "transformers", "matplotlib", "accelerate", "peft", "datasets", "pydantic")
+OPTIONS = {
+    "data prepare": {"--out", "--format", "--image-column", "--caption-column", "--id-column",
+                     "--split-column", "--group-column", "--seed", "--force", "--json"},
+    "data phantoms": {"--out", "--images", "--size", "--seed", "--force", "--json"},
+    "train": {"--config", "--data", "--out", "--set", "--seed", "--device", "--force", "--json"},
+    "caption": {"--data", "--split", "--model", "--set", "--device", "--force", "--json"},
+    "evaluate": {"--data", "--split", "--force", "--json"},
+    "compare": {"--baseline", "--split", "--metric", "--out", "--seed", "--json"},
+    "explain": {"--data", "--split", "--image", "--limit", "--seed", "--device", "--json"},
+    "report": {"--data", "--split", "--out", "--comparison", "--json"},
+    "demo": {"--out", "--images", "--epochs", "--seed", "--force", "--json"},
+}  # fmt: skip
+
+
+def run(code: str) -> str:
+    """Run Python in a fresh process and return what it prints."""
+    return subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120
+    ).stdout
+
+
+def test_every_public_name_exists() -> None:
+    for name in medblip.__all__:
+        assert getattr(medblip, name) is not None
+    assert set(dir(medblip)) == set(medblip.__all__)
+
+
+def test_importing_medblip_imports_nothing_heavy() -> None:
+    loaded = json.loads(run("import sys, json, medblip; print(json.dumps(list(sys.modules)))"))
+    assert not set(HEAVY) & set(loaded)
+
+
+def test_help_imports_nothing_heavy_and_is_quick() -> None:
+    code = (
+        "import sys, json\nfrom medblip.cli import app\n"
+        "app(['--help'], standalone_mode=False)\n"
+        "print('\\n' + json.dumps(list(sys.modules)))"
+    )
+    assert not set(HEAVY) & set(json.loads(run(code).splitlines()[-1]))
+    seconds = []
+    for _ in range(3):
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        subprocess.run([sys.executable, "-m", "medblip", "--help"], check=True, capture_output=True)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        seconds.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
+    assert min(seconds) < 0.5, seconds
+
+
+def test_options_change_on_purpose_only() -> None:
+    import typer.main
+
+    from medblip.cli import app
+
+    found: dict[str, set[str]] = {}
+
+    def walk(command: object, path: str) -> None:
+        children = getattr(command, "commands", None)
+        if children:
+            for name, child in children.items():
+                walk(child, f"{path} {name}".strip())
+        else:
+            options = {o for p in command.params for o in p.opts if o.startswith("--")}  # type: ignore[attr-defined]
+            found[path] = options - {"--help"}
+
+    walk(typer.main.get_command(app), "")
+    assert found == OPTIONS
+
+
+def test_the_readme_names_only_commands_that_exist() -> None:
+    text = (Path(__file__).resolve().parents[1] / "README.md").read_text(encoding="utf-8")
+    shell = [line.split("#")[0] for block in text.split("```sh")[1:] for line in block.split("```")[0].splitlines()]
+    called = [line.split()[1:] for line in shell if line.startswith("medblip ")]
+    assert called
+    for words in called:
+        name = " ".join(words[:2]) if words[0] == "data" else words[0]
+        assert {word for word in words if word.startswith("--")} <= OPTIONS[name]
