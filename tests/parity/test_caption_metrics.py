@@ -10,11 +10,12 @@ import pytest
 
 from medblip.metrics.base import Metric, Statistics
 from medblip.metrics.bleu import Bleu
-from medblip.metrics.cider import CiderD
+from medblip.metrics.cider import Cider, CiderD
+from medblip.metrics.ngrams import TokenPairs
 from medblip.metrics.rouge import RougeL
 from medblip.metrics.tokenize import tokenize
 
-# Synthetic captions; two items have two references. Tokens and values: pycocoevalcap 1.2, Java PTB tokenizer.
+# Synthetic captions; two items have two references. Tokens and values: pycocoevalcap 1.2 (Java).
 REFERENCES = {
     "a": ["Chest X-ray (PA view) showing a 3.5-cm nodule in the right upper lobe.",
           "PA chest radiograph with a nodule of the right upper lobe"],
@@ -46,7 +47,7 @@ CIDER = [2.081853642974636, 2.421802060318689, 2.211688769226115, 0.0]
 def scored(metric: Metric) -> Statistics:
     hypotheses = [tokenize(HYPOTHESES[key]) for key in "abcd"]
     references = [[tokenize(text) for text in REFERENCES[key]] for key in "abcd"]
-    return Statistics(metric, metric.statistics(hypotheses, references))
+    return Statistics(metric, metric.statistics(TokenPairs(hypotheses, references)))
 
 
 def test_tokens() -> None:
@@ -70,9 +71,9 @@ def test_cider_with_two_references() -> None:
     np.testing.assert_allclose(statistics.corpus(), [np.mean(CIDER)], rtol=0, atol=1e-12)
 
 
-@pytest.mark.parametrize("metric", [Bleu(), RougeL(), CiderD()], ids=lambda m: m.names[-1])
+@pytest.mark.parametrize("metric", [Bleu(), RougeL(), CiderD(), Cider()], ids=lambda m: m.names[-1])
 def test_golden_captions(shared_data: Path, metric: Metric) -> None:
-    """8,179 real caption pairs, from their exact tokens."""
+    """8,179 real caption pairs, from their exact tokens; plain CIDEr has a corpus value only."""
     folder = shared_data / "caption-metrics-golden"
     lines = (folder / "ptb_tokens.jsonl").read_text(encoding="utf-8").split("\n")
     rows = {row["id"]: row for row in map(json.loads, filter(None, lines))}
@@ -80,20 +81,23 @@ def test_golden_captions(shared_data: Path, metric: Metric) -> None:
     first = lambda value: value[0] if isinstance(value, list) else value  # noqa: E731
     hypotheses = [first(rows[name]["hyp"]).split(" ") for name in golden["ids"]]
     references = [[first(rows[name]["ref"]).split(" ")] for name in golden["ids"]]
-    statistics = Statistics(metric, metric.statistics(hypotheses, references))
+    statistics = Statistics(metric, metric.statistics(TokenPairs(hypotheses, references)))
     corpus = {
         "BLEU-1": 0.21500053209351822, "BLEU-2": 0.13196475475895372,
         "BLEU-3": 0.08613796966068046, "BLEU-4": 0.0605475200810451,
         "ROUGE-L": 0.2534519570861976, "CIDEr-D": 0.6404643325210299,
+        "CIDEr": 1.184060265470151,
     }  # fmt: skip
     for index, name in enumerate(metric.names):
-        theirs = golden["CIDEr" if name == "CIDEr-D" else name]
-        assert float(statistics.corpus()[index]) == pytest.approx(corpus[name], abs=1e-9)
-        np.testing.assert_allclose(statistics.per_image()[:, index], theirs, rtol=0, atol=1e-9)
+        assert float(statistics.corpus()[index]) == pytest.approx(corpus[name], abs=1e-12)
+        if name != "CIDEr":
+            theirs = golden["CIDEr" if name == "CIDEr-D" else name]
+            ours = statistics.per_image()[:, index]
+            np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-12)
 
 
 def test_golden_tokens(shared_data: Path) -> None:
-    """Share of real captions whose tokens are those of the Java tokenizer: a floor against regressions."""
+    """Share of real captions with the tokens of the Java tokenizer: a floor against regressions."""
     folder = shared_data / "caption-metrics-golden"
     load = lambda name: list(map(json.loads, (folder / name).open(encoding="utf-8")))  # noqa: E731
     tokens = {row["id"]: row for row in load("ptb_tokens.jsonl")}

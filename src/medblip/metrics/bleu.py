@@ -5,14 +5,12 @@ Corpus values aggregate counts; the value of one image is the same formula on it
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Sequence
-
 import numpy as np
 
-from medblip.metrics.base import Metric
+from medblip.metrics.base import Floats, Metric
+from medblip.metrics.ngrams import LONGEST, TokenPairs
 
-__all__ = ["Bleu", "ngram_counts", "respace"]
+__all__ = ["Bleu"]
 
 _TINY, _SMALL = 1e-15, 1e-9  # smoothing of the published implementation: a zero match is not 0
 
@@ -21,45 +19,31 @@ class Bleu(Metric):
     """BLEU-1..4; statistics: matches 1-4, guesses 1-4, caption length, closest reference length."""
 
     names = ("BLEU-1", "BLEU-2", "BLEU-3", "BLEU-4")
-    signature = "ref:closest|smooth:1e-15"
+    signature = "length:closest|smooth:1e-15"
 
-    def statistics(
-        self, hypotheses: Sequence[list[str]], references: Sequence[Sequence[list[str]]]
-    ) -> np.ndarray:
+    def statistics(self, pairs: TokenPairs) -> Floats:
         """Return float64 (images, 10)."""
-        rows = np.zeros((len(hypotheses), 10))
-        for row, hypothesis, refs in zip(rows, hypotheses, references, strict=True):
-            words = [respace(tokens) for tokens in (hypothesis, *refs)]
-            counts = ngram_counts(words[0])
-            most: Counter[tuple[str, ...]] = Counter()
-            for reference in words[1:]:
-                most |= ngram_counts(reference)
-            for gram, count in counts.items():
-                row[len(gram) - 1] += min(count, most[gram])
-            length = len(words[0])
-            row[4:8] = [max(0, length - order) for order in range(4)]
-            row[8] = length
-            row[9] = min((abs(len(ref) - length), len(ref)) for ref in words[1:])[1]
+        images = len(pairs)
+        rows = np.zeros((images, 2 * LONGEST + 2))
+        for column, order in enumerate(pairs.orders):
+            hit = order.shared >= 0
+            most = np.zeros_like(order.hypothesis.count)  # in any one reference of the image
+            np.maximum.at(most, order.shared[hit], order.reference.count[hit])
+            clipped = np.minimum(most, order.hypothesis.count)
+            rows[:, column] = np.bincount(order.hypothesis.caption, clipped, images)
+        length, reference_length = pairs.lengths
+        rows[:, LONGEST : 2 * LONGEST] = np.maximum(0, length[:, None] - np.arange(LONGEST))
+        rows[:, -2] = length
+        distance = np.abs(reference_length - length[pairs.image])
+        best = np.lexsort((reference_length, distance, pairs.image))  # shorter wins a tie
+        first = np.unique(pairs.image[best], return_index=True)[1]
+        rows[:, -1] = reference_length[best[first]]
         return rows
 
-    def aggregate(self, sums: np.ndarray) -> np.ndarray:
-        """Return BLEU-1..4 from summed counts."""
+    def aggregate(self, sums: Floats) -> Floats:
+        """Return BLEU-1..4 (..., 4) from summed counts (..., 10)."""
         precisions = (sums[..., 0:4] + _TINY) / (sums[..., 4:8] + _SMALL)
         means = np.cumprod(precisions, axis=-1) ** (1 / np.arange(1, 5))
         ratio = (sums[..., 8] + _TINY) / (sums[..., 9] + _SMALL)
-        short = np.exp(np.minimum(0.0, 1 - 1 / ratio))
-        return means * short[..., None]
-
-
-def respace(tokens: list[str]) -> list[str]:
-    """Split tokens that hold a no-break space (`21 3/7`), as the published BLEU and CIDEr do."""
-    return [part for token in tokens for part in token.split()]
-
-
-def ngram_counts(tokens: list[str], longest: int = 4) -> Counter[tuple[str, ...]]:
-    """Return how often each n-gram of 1..longest tokens occurs."""
-    return Counter(
-        tuple(tokens[start : start + order])
-        for order in range(1, longest + 1)
-        for start in range(len(tokens) - order + 1)
-    )
+        brevity: Floats = np.exp(np.minimum(0.0, 1 - 1 / ratio))
+        return means * brevity[..., None]

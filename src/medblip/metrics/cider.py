@@ -1,81 +1,83 @@
-"""CIDEr-D (Vedantam et al., CVPR 2015): tf-idf n-gram similarity with clipping and length penalty.
+"""CIDEr and CIDEr-D (Vedantam et al., CVPR 2015): tf-idf similarity of n-grams.
 
-The idf comes from the references being scored, so a value belongs to its set of images; one image
-alone scores 0. Intervals keep that idf fixed.
+The column that most papers and COCO caption evaluation call CIDEr is CIDEr-D; here each has its own
+name. The idf comes from the references being scored, so a value belongs to its set of images, and
+one image alone scores 0. Intervals keep that idf fixed.
 """
 
 from __future__ import annotations
 
-import math
-from collections import Counter
-from collections.abc import Sequence
-
 import numpy as np
 
-from medblip.metrics.base import Ratio
-from medblip.metrics.bleu import ngram_counts, respace
+from medblip.metrics.base import Floats, Metric, Ratio, mean_statistics
+from medblip.metrics.ngrams import LONGEST, Order, TokenPairs
 
-__all__ = ["CiderD"]
+__all__ = ["Cider", "CiderD"]
 
 _SIGMA = 6.0
-Gram = tuple[str, ...]
+_SCALE = 10.0
 
 
-class CiderD(Ratio):
-    """Mean over images of 10 x the mean over n = 1..4 of the mean over references."""
+class CiderD(Ratio, Metric):
+    """Mean over images of 10 x the mean over n = 1..4 of the mean over references.
+
+    Counts are clipped, and a difference in length costs a Gaussian factor.
+    """
 
     def __init__(self) -> None:
         super().__init__("CIDEr-D", "idf:references,fixed|sigma:6")
 
-    def statistics(
-        self, hypotheses: Sequence[list[str]], references: Sequence[Sequence[list[str]]]
-    ) -> np.ndarray:
+    def statistics(self, pairs: TokenPairs) -> Floats:
         """Return float64 (images, 2): value and 1."""
-        counted = [[ngram_counts(respace(ref)) for ref in refs] for refs in references]
-        frequency: Counter[Gram] = Counter()
-        for refs in counted:
-            frequency.update(set().union(*refs))
-        idf = _Idf(frequency, len(counted))
-        values = [
-            _one(ngram_counts(respace(hypothesis)), refs, idf)
-            for hypothesis, refs in zip(hypotheses, counted, strict=True)
-        ]
-        return np.column_stack([values, np.ones(len(values))])
+        length, reference_length = pairs.lengths
+        # The published code takes the difference of bigram counts, not of words.
+        gap = np.maximum(length - 1, 0)[pairs.image] - np.maximum(reference_length - 1, 0)
+        penalty: Floats = np.exp(-(gap**2) / (2 * _SIGMA**2))
+        return mean_statistics(
+            _mean_over_references(_similarity(pairs, clip=True) * penalty, pairs)
+        )
 
 
-class _Idf(dict[Gram, float]):
-    """log(N) - log(max(1, images whose references hold the n-gram)), computed once per n-gram."""
+class Cider(Ratio, Metric):
+    """The first definition: cosine of tf-idf vectors, neither clipping nor length penalty."""
 
-    def __init__(self, frequency: Counter[Gram], images: int) -> None:
-        self._frequency, self._log_images = frequency, math.log(images)
+    def __init__(self) -> None:
+        super().__init__("CIDEr", "idf:references,fixed")
 
-    def __missing__(self, gram: Gram) -> float:
-        self[gram] = self._log_images - math.log(max(1, self._frequency[gram]))
-        return self[gram]
-
-
-def _one(counts: Counter[Gram], references: Sequence[Counter[Gram]], idf: _Idf) -> float:
-    hypothesis = {gram: count * idf[gram] for gram, count in counts.items()}
-    hypothesis_norm = _norms(hypothesis)
-    bigrams = sum(count for gram, count in counts.items() if len(gram) == 2)
-    total = 0.0
-    for ref_counts in references:
-        reference = {gram: count * idf[gram] for gram, count in ref_counts.items()}
-        reference_norm = _norms(reference)
-        dots = [0.0] * 4
-        for gram, weight in hypothesis.items():
-            other = reference.get(gram)
-            if other is not None:
-                dots[len(gram) - 1] += min(weight, other) * other
-        delta = bigrams - sum(count for gram, count in ref_counts.items() if len(gram) == 2)
-        penalty = math.exp(-(delta**2) / (2 * _SIGMA**2))
-        for dot, a, b in zip(dots, hypothesis_norm, reference_norm, strict=True):
-            total += penalty * (dot / (a * b) if a and b else dot) / 4
-    return 10 * total / len(references)
+    def statistics(self, pairs: TokenPairs) -> Floats:
+        """Return float64 (images, 2): value and 1."""
+        return mean_statistics(_mean_over_references(_similarity(pairs, clip=False), pairs))
 
 
-def _norms(vector: dict[Gram, float]) -> list[float]:
-    squares = [0.0] * 4
-    for gram, weight in vector.items():
-        squares[len(gram) - 1] += weight * weight
-    return [math.sqrt(square) for square in squares]
+def _similarity(pairs: TokenPairs, *, clip: bool) -> Floats:
+    """Return the mean over n = 1..4 of the similarity to each reference, (references,)."""
+    total = np.zeros(len(pairs.image))
+    for order in pairs.orders:
+        idf = _idf(order, pairs)
+        mine = order.hypothesis.count * idf[order.hypothesis.gram]
+        theirs = order.reference.count * idf[order.reference.gram]
+        hit = order.shared >= 0
+        weight = mine[order.shared[hit]]
+        if clip:
+            weight = np.minimum(weight, theirs[hit])
+        dot = np.bincount(order.reference.caption[hit], weight * theirs[hit], len(total))
+        norm = np.sqrt(np.bincount(order.hypothesis.caption, mine**2, len(pairs)))[pairs.image]
+        norm = norm * np.sqrt(np.bincount(order.reference.caption, theirs**2, len(total)))
+        total += np.divide(dot, norm, out=np.zeros_like(norm), where=norm > 0)
+    return total / LONGEST
+
+
+def _idf(order: Order, pairs: TokenPairs) -> Floats:
+    """Return log(N / images whose references hold the n-gram), (grams,); log N for the unseen."""
+    image = pairs.image[order.reference.caption]
+    held = np.unique(image * max(1, order.grams) + order.reference.gram) % max(1, order.grams)
+    frequency = np.bincount(held, minlength=order.grams)
+    # One table for both terms: an n-gram that every image has gets exactly 0, not a rounding error.
+    logs: Floats = np.log(np.arange(1, len(pairs) + 1))
+    idf: Floats = logs[-1] - logs[np.maximum(1, frequency) - 1]
+    return idf
+
+
+def _mean_over_references(values: Floats, pairs: TokenPairs) -> Floats:
+    sums = np.bincount(pairs.image, values, len(pairs))
+    return _SCALE * sums / np.bincount(pairs.image, minlength=len(pairs))

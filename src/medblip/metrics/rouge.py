@@ -1,36 +1,34 @@
-"""ROUGE-L as COCO caption evaluation computes it (Lin, 2004): longest common subsequence, beta 1.2."""
+"""ROUGE-L as COCO caption evaluation computes it (Lin, 2004): longest common subsequence."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
 from rapidfuzz.distance import LCSseq
 
-from medblip.metrics.base import Ratio
+from medblip.metrics.base import Floats, Metric, Ratio, mean_statistics
+from medblip.metrics.ngrams import TokenPairs
 
 __all__ = ["RougeL"]
 
-_BETA_SQUARED = 1.2**2
+_BETA_SQUARED = 1.2**2  # recall counts more than precision
 
 
-class RougeL(Ratio):
+class RougeL(Ratio, Metric):
     """Mean over images; precision and recall are each the best over the references."""
 
     def __init__(self) -> None:
         super().__init__("ROUGE-L", "beta:1.2")
 
-    def statistics(
-        self, hypotheses: Sequence[list[str]], references: Sequence[Sequence[list[str]]]
-    ) -> np.ndarray:
+    def statistics(self, pairs: TokenPairs) -> Floats:
         """Return float64 (images, 2): value and 1."""
-        values = [_one(h, refs) for h, refs in zip(hypotheses, references, strict=True)]
-        return np.column_stack([values, np.ones(len(values))])
+        rows = zip(pairs.hypotheses, pairs.references, strict=True)
+        return mean_statistics([_one(hypothesis, references) for hypothesis, references in rows])
 
 
-def _one(hypothesis: list[str], references: Sequence[list[str]]) -> float:
+def _one(hypothesis: Sequence[str], references: Sequence[Sequence[str]]) -> float:
     precision = recall = 0.0
-    hypothesis = hypothesis or [""]  # an empty caption counts as one empty token
+    hypothesis = hypothesis or [""]  # the published code splits "" into one empty token
     for reference in references:
         reference = reference or [""]
         common = LCSseq.similarity(hypothesis, reference)

@@ -6,15 +6,19 @@ p-values are (k + 1) / (n + 1), never 0 (Phipson and Smyth 2010, doi:10.2202/154
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
 from medblip.errors import MetricError, explain
-from medblip.metrics.base import Statistics, bootstrap_weights, group_sums
+from medblip.metrics.base import Floats, Statistics
+from medblip.metrics.resampling import bootstrap, group_sums
 from medblip.metrics.table import StoredStatistics
 
 __all__ = ["PairedTest", "approximate_randomisation", "holm", "paired_bootstrap"]
+
+_ROUNDING = 1e-12  # a trial that equals the observed difference counts, whatever the order of sums
+_BLOCK_BYTES = 16_000_000
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,46 +39,66 @@ def paired_bootstrap(
 ) -> dict[str, PairedTest]:
     """Resample images (or groups) with the same weights for both systems.
 
-    p: twice the share of resamples in which the difference does not have the observed sign.
+    The interval is the percentile interval of the difference. p is the share of resamples whose
+    difference lies at least as far from the observed one as the observed one lies from 0.
+
+    Returns:
+        One test per metric that both systems have.
 
     Raises:
-        MetricError: The two were not scored on the same images in the same order.
+        MetricError: The two were not scored on the same images in the same order, in the same way.
     """
-    _same_images(system, baseline)
+    _check_comparable(system, baseline)
+    pairs = list(_common(system, baseline))
+    if not pairs:
+        return {}
+    mine = bootstrap([one for one, _ in pairs], resamples, seed, system.groups)
+    theirs = bootstrap([other for _, other in pairs], resamples, seed, system.groups)
     tests: dict[str, PairedTest] = {}
-    for name, mine in system.families.items():
-        theirs = baseline.families.get(name)
-        if theirs is None:
-            continue
-        observed = mine.corpus() - theirs.corpus()
-        drawn = _differences(mine, theirs, system.groups, resamples, seed)
-        for index, metric in enumerate(mine.metric.names):
-            low, high = np.percentile(drawn[:, index], [2.5, 97.5])
-            wrong = int(np.sum(drawn[:, index] * np.sign(observed[index]) <= 0))
-            p = 1.0 if observed[index] == 0 else min(1.0, 2 * (wrong + 1) / (resamples + 1))
-            tests[metric] = PairedTest(float(observed[index]), (float(low), float(high)), p)
+    for (one, other), drawn, reference in zip(pairs, mine, theirs, strict=True):
+        observed = one.corpus() - other.corpus()
+        differences = drawn - reference
+        low, high = np.percentile(differences, [2.5, 97.5], axis=0)
+        as_far = np.abs(differences - observed) >= np.abs(observed) - _ROUNDING
+        p = (as_far.sum(axis=0) + 1) / (resamples + 1)
+        for index, name in enumerate(one.metric.names):
+            interval = (float(low[index]), float(high[index]))
+            tests[name] = PairedTest(float(observed[index]), interval, float(p[index]))
     return tests
 
 
 def approximate_randomisation(
-    system: Statistics, baseline: Statistics, *, trials: int = 10_000, seed: int = 0
-) -> np.ndarray:
-    """Swap the two systems' captions image by image at random; return a p-value per metric name.
+    system: StoredStatistics,
+    baseline: StoredStatistics,
+    *,
+    trials: int = 10_000,
+    seed: int = 0,
+) -> dict[str, float]:
+    """Swap the two systems' captions at random, image by image (or group by group).
 
-    Noreen 1989; as in sacrebleu's significance.py:235-271.
+    Noreen, Computer-Intensive Methods for Testing Hypotheses, 1989.
+
+    Returns:
+        Two-sided p-value per metric that both systems have.
+
+    Raises:
+        MetricError: The two were not scored on the same images in the same order, in the same way.
     """
-    rng = np.random.default_rng(seed)
-    observed = np.abs(system.corpus() - baseline.corpus())
-    both = system.values.sum(axis=0) + baseline.values.sum(axis=0)
-    gap = system.values - baseline.values
-    exceeded = np.zeros(len(observed), dtype=np.int64)
-    for start in range(0, trials, 500):
-        size = min(500, trials - start)
-        keep = rng.integers(0, 2, (size, len(gap))).astype(np.float64)
-        mine = baseline.values.sum(axis=0) + keep @ gap
-        trial = system.metric.aggregate(mine) - system.metric.aggregate(both - mine)
-        exceeded += (np.abs(trial) >= observed - 1e-12).sum(axis=0)
-    return (exceeded + 1) / (trials + 1)
+    _check_comparable(system, baseline)
+    p_values: dict[str, float] = {}
+    for one, other in _common(system, baseline):
+        mine = group_sums(one.values, system.groups)
+        theirs = group_sums(other.values, system.groups)
+        observed = np.abs(one.corpus() - other.corpus())
+        both, gap = mine.sum(axis=0) + theirs.sum(axis=0), mine - theirs
+        reached = np.zeros(len(observed), dtype=np.int64)
+        for kept in _coin_flips(len(gap), trials, seed):
+            trial = theirs.sum(axis=0) + kept @ gap
+            difference = one.metric.aggregate(trial) - one.metric.aggregate(both - trial)
+            reached += (np.abs(difference) >= observed - _ROUNDING).sum(axis=0)
+        p = (reached + 1) / (trials + 1)
+        p_values |= dict(zip(one.metric.names, p.tolist(), strict=True))
+    return p_values
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
@@ -92,30 +116,58 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return corrected
 
 
-def _differences(
-    mine: Statistics, theirs: Statistics, groups: np.ndarray | None, resamples: int, seed: int
-) -> np.ndarray:
-    """Return bootstrap differences, (resamples, names)."""
-    a, b = group_sums(mine.values, groups), group_sums(theirs.values, groups)
-    return np.concatenate(
-        [
-            mine.metric.aggregate(weights @ a) - theirs.metric.aggregate(weights @ b)
-            for weights in bootstrap_weights(len(a), resamples, seed)
-        ]
-    )
+def _coin_flips(units: int, trials: int, seed: int) -> Iterator[Floats]:
+    """Yield blocks of 0 and 1, float64 (block, units); the same for every metric."""
+    rng = np.random.default_rng(seed)
+    block = max(1, _BLOCK_BYTES // (8 * units))
+    for start in range(0, trials, block):
+        size = min(block, trials - start)
+        yield np.stack([rng.integers(0, 2, units) for _ in range(size)]).astype(np.float64)
 
 
-def _same_images(system: StoredStatistics, baseline: StoredStatistics) -> None:
-    if list(system.ids) == list(baseline.ids):
-        return
+def _common(
+    system: StoredStatistics, baseline: StoredStatistics
+) -> Iterator[tuple[Statistics, Statistics]]:
+    for name, family in system.families.items():
+        if name in baseline.families:
+            yield family, baseline.families[name]
+
+
+def _check_comparable(system: StoredStatistics, baseline: StoredStatistics) -> None:
     mine, theirs = set(system.ids), set(baseline.ids)
-    only: Mapping[str, set[str]] = {"only here": mine - theirs, "only in the baseline": theirs - mine}
-    parts = [f"{len(ids)} {where}" for where, ids in only.items() if ids]
-    raise MetricError(
-        explain(
-            "the two systems were not scored on the same images",
-            got=", ".join(parts) or "the same images in another order",
-            expected="one score per image, same images, same order",
-            do="caption and evaluate the same split of the same data set with both",
+    if system.ids != baseline.ids:
+        counts = {"only here": len(mine - theirs), "only in the baseline": len(theirs - mine)}
+        parts = [f"{count} {where}" for where, count in counts.items() if count]
+        raise MetricError(
+            explain(
+                "the two systems were not scored on the same images",
+                got=", ".join(parts) or "the same images in another order",
+                expected="one score per image, same images, same order",
+                do="caption and evaluate the same split of the same data set with both",
+            )
         )
-    )
+    if not _same_groups(system, baseline):
+        raise MetricError(
+            explain(
+                "the two systems were scored with different groups of images",
+                got="a patient or case of one is not a patient or case of the other",
+                expected="the same groups, or none, for both",
+                do="evaluate both again on the same prepared data set, with --force",
+            )
+        )
+    for name in system.signatures.keys() & baseline.signatures.keys():
+        if system.signatures[name] != baseline.signatures[name]:
+            raise MetricError(
+                explain(
+                    f"{name} was not computed in the same way for both systems",
+                    got=system.signatures[name],
+                    expected=baseline.signatures[name],
+                    do="evaluate both again with the same medblip, with --force",
+                )
+            )
+
+
+def _same_groups(system: StoredStatistics, baseline: StoredStatistics) -> bool:
+    if system.groups is None or baseline.groups is None:
+        return system.groups is baseline.groups
+    return bool(np.array_equal(system.groups, baseline.groups))
