@@ -9,14 +9,27 @@ from typing import Any
 
 import numpy as np
 
-from medblip.errors import RunError, explain
+from medblip.errors import DataError, RunError, explain
 from medblip.rundir import RunDir, read_json
 from medblip.schema import SPLITS, Example, read_examples, read_jsonl, read_predictions
 
-__all__ = ["Case", "System", "choose_cases", "find_split", "gallery_ids", "read_system"]
+__all__ = [
+    "HEADLINE",
+    "Case",
+    "System",
+    "best_system",
+    "choose_cases",
+    "data_root",
+    "find_split",
+    "gallery_ids",
+    "read_comparison",
+    "read_split",
+    "read_system",
+    "read_systems",
+]
 
-#: How many best, median and worst images the gallery shows; random ones fill it up.
-_PER_KIND = 4
+#: The metric that ranks systems and images.
+HEADLINE = "CIDEr-D"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,10 +41,11 @@ class System:
         scores: Content of scores/<split>.json.
         per_image: Image id -> metric -> value.
         captions: Image id -> caption.
-        maps: Image id -> {words, maps}; `grid` is their (rows, columns).
+        maps: Image id -> {words, maps} of the caption above; `grid` is their (rows, columns).
         curves: Records of metrics.jsonl.
-        cost: Content of train.json, with `images_per_second` of captioning.
-        settings: config.json and environment.json.
+        cost: Content of train.json, empty when nothing was trained, with `images_per_second` of
+            captioning.
+        settings: config.json, environment.json, trainable.json, predictions/<split>.json.
     """
 
     name: str
@@ -44,61 +58,192 @@ class System:
     cost: dict[str, Any]
     settings: dict[str, Any]
 
+    @property
+    def trained(self) -> bool:
+        """Whether this run's captioner was fine-tuned, rather than used as it is."""
+        return "steps" in self.cost
+
+    def value(self, metric: str) -> float:
+        """Return the score, minus infinity when the run lacks that metric."""
+        score = self.scores["metrics"].get(metric)
+        return float("-inf") if score is None else float(score["value"])
+
 
 @dataclasses.dataclass(frozen=True)
 class Case:
-    """One image of the gallery and why it is there."""
+    """One image of the gallery and why it is there: best, median, worst or random."""
 
     example: Example
     kind: str
 
 
-def find_split(runs: Sequence[RunDir], wanted: str) -> str:
-    """Return `wanted`, or the split that every run was scored on.
+def find_split(runs: Sequence[RunDir], wanted: str | None) -> str:
+    """Return `wanted`, or else the first of test, validation, train that every run has scores of.
 
     Raises:
-        RunError: There is no split with scores of all runs.
+        RunError: No run is named, or there is no split with scores of all of them.
     """
-    for split in (wanted, *SPLITS):
-        if all(run.scores(split).exists() for run in runs):
+    candidates = [*([wanted] if wanted else []), *reversed(SPLITS)]
+    for split in candidates:
+        if runs and all(run.scores(split).exists() for run in runs):
             return split
-    without = [str(run.path) for run in runs if not run.scores(wanted).exists()]
+    without = [str(run.path) for run in runs if not run.scores(candidates[0]).exists()]
     raise RunError(
         explain(
             "nothing to report",
-            got=f"no scores of the {wanted} split in {', '.join(without[:3])}",
-            expected="runs that were captioned and evaluated",
+            got=f"no scores of the {candidates[0]} split in {', '.join(without[:3])}"
+            if runs
+            else "no run directory",
+            expected="runs that were captioned and evaluated on the same split",
             do="run `medblip caption` and `medblip evaluate` first",
         )
     )
 
 
-def read_system(run: RunDir, split: str) -> System:
-    """Read everything that one run directory holds about a split."""
-    maps = read_json(run.maps(split)) if run.maps(split).exists() else {"images": [], "grid": [1, 1]}
-    made = run.predictions(split).with_suffix(".json")
-    caption_facts = read_json(made) if made.exists() else {}
-    cost = read_json(run.completion) if run.completion.exists() else {}
-    per_image = run.scores(split).with_name(f"{split}.per_image.jsonl")
+def read_systems(runs: Sequence[RunDir], split: str) -> list[System]:
+    """Read all runs; two runs of one name are called by their parent folder too."""
+    names = [run.path.resolve().name for run in runs]
+    return [
+        read_system(
+            run,
+            split,
+            name if names.count(name) == 1 else f"{run.path.resolve().parent.name}/{name}",
+        )
+        for run, name in zip(runs, names, strict=True)
+    ]
+
+
+def read_system(run: RunDir, split: str, name: str) -> System:
+    """Read everything that one run directory holds about a split.
+
+    Raises:
+        RunError: A file is damaged.
+        DataError: A file was written by a newer medblip, or a line is not a record.
+    """
+    made = _json(run.predictions(split).with_suffix(".json"))
+    predictions, per_image = run.predictions(split), _per_image(run, split)
+    captions = (
+        {p.id: p.caption for p in read_predictions(predictions)} if predictions.exists() else {}
+    )
+    maps, grid = _maps(run.maps(split), captions)
+    curves = run.metrics.exists() and read_jsonl(run.metrics, tolerate_torn_tail=True)
     return System(
-        name=run.path.name,
+        name=name,
         scores=read_json(run.scores(split)),
-        per_image={row.pop("id"): row for row in read_jsonl(per_image)},
-        captions={p.id: p.caption for p in read_predictions(run.predictions(split))},
-        maps={image["id"]: image for image in maps["images"]},
-        grid=(int(maps["grid"][0]), int(maps["grid"][1])),
-        curves=list(read_jsonl(run.metrics, tolerate_torn_tail=True)) if run.metrics.exists() else [],
-        cost=cost | {"images_per_second": caption_facts.get("images_per_second")},
+        per_image=per_image,
+        captions=captions,
+        maps=maps,
+        grid=grid,
+        curves=list(curves or []),
+        cost=_json(run.completion) | {"images_per_second": made.get("images_per_second")},
         settings={
-            "config": read_json(run.config) if run.config.exists() else {},
-            "environment": (
-                read_json(run.environment)
-                if run.environment.exists()
-                else caption_facts.get("environment", {})
-            ),
-            "captioned": caption_facts,
+            "config": _json(run.config),
+            "environment": _json(run.environment) or made.get("environment", {}),
+            "trainable": _json(run.trainable),
+            "captioned": made,
         },
     )
+
+
+def _json(path: Path) -> dict[str, Any]:
+    return read_json(path) if path.exists() else {}
+
+
+def _per_image(run: RunDir, split: str) -> dict[str, dict[str, float]]:
+    path = run.scores(split).with_name(f"{split}.per_image.jsonl")
+    return {str(row.pop("id")): row for row in read_jsonl(path)} if path.exists() else {}
+
+
+def _maps(
+    path: Path, captions: dict[str, str]
+) -> tuple[dict[str, dict[str, Any]], tuple[int, int]]:
+    """Return the maps that belong to `captions`; those of older captions would mislead.
+
+    Raises:
+        RunError: The number of maps or patches is not what words and grid say.
+    """
+    record = _json(path)
+    rows, columns = record.get("grid", (1, 1))
+    found = {}
+    for image in record.get("images", []):
+        sizes = {len(row) for row in image["maps"]}
+        if len(image["maps"]) != len(image["words"]) or not sizes <= {rows * columns}:
+            raise RunError(
+                explain(
+                    f"{path}: damaged map of {image['id']}",
+                    got=f"{len(image['maps'])} maps of {sorted(sizes)} patches",
+                    expected=f"{len(image['words'])} maps, one per word, of {rows} x {columns}",
+                    do="run `medblip explain` again",
+                )
+            )
+        if captions.get(image["id"]) == image["caption"]:
+            found[str(image["id"])] = image
+    return found, (int(rows), int(columns))
+
+
+def read_comparison(path: Path, split: str, systems: Sequence[System]) -> dict[str, Any]:
+    """Read the paired tests and keep those of `systems`.
+
+    Raises:
+        RunError: They were made on another split.
+    """
+    compared = read_json(path)
+    if compared["split"] != split:
+        raise RunError(
+            explain(
+                f"{path} does not belong to this page",
+                got=f"tests on the {compared['split']} split",
+                expected=f"tests on the {split} split",
+                do=f"run `medblip compare --split {split}` first",
+            )
+        )
+    names = {system.name for system in systems}
+    return compared | {"rows": [row for row in compared["rows"] if row["system"] in names]}
+
+
+def data_root(system: System) -> Path:
+    """Return the folder of the data set that the run was captioned on.
+
+    Raises:
+        RunError: The run does not say.
+    """
+    root = system.settings["captioned"].get("data") or (
+        system.settings["config"].get("data", {}).get("root")
+    )
+    if root is None:
+        raise RunError(
+            explain(
+                f"{system.name} does not say which data it was captioned on",
+                got="no predictions/<split>.json and no config.json",
+                expected="the folder of a prepared data set",
+                do="name it with --data",
+            )
+        )
+    return Path(root)
+
+
+def read_split(root: Path, split: str) -> list[Example]:
+    """Return the examples of one split.
+
+    Raises:
+        DataError: There is no manifest.
+    """
+    manifest = root / "manifest.jsonl"
+    if not manifest.exists():
+        raise DataError(
+            explain(
+                "the data set is not there",
+                got=f"no {manifest}",
+                expected="the prepared data set that was captioned",
+                do="name it with --data",
+            )
+        )
+    return [example for example in read_examples(manifest) if example.split == split]
+
+
+def best_system(systems: Sequence[System]) -> System:
+    """Return the system with the highest CIDEr-D, the first of equals."""
+    return max(systems, key=lambda system: system.value(HEADLINE))
 
 
 def choose_cases(
@@ -106,22 +251,26 @@ def choose_cases(
 ) -> list[Case]:
     """Choose images by rule, never by hand: best, median, worst by CIDEr-D, then by seed.
 
-    The system that decides is the one with the highest CIDEr-D; ties fall by id.
+    The system that decides is the one with the highest CIDEr-D; ties fall by id. A sixth of
+    `limit`, at least one, goes to each of the three kinds, the rest to images drawn with `seed`.
+    Without values per image all are drawn.
     """
-    judge = max(systems, key=lambda system: _cider(system.scores))
+    values = best_system(systems).per_image
     by_id = {example.id: example for example in examples}
-    order = sorted(
-        (name for name in judge.per_image if name in by_id),
-        key=lambda name: (-judge.per_image[name].get("CIDEr-D", 0.0), name),
+    ranked = sorted(
+        (name for name in by_id if name in values),
+        key=lambda name: (-values[name].get(HEADLINE, 0.0), name),
     )
-    chosen: dict[str, str] = {}
-    middle = max(0, len(order) // 2 - _PER_KIND // 2)
+    each = max(1, limit // 6)
+    middle = max(0, len(ranked) // 2 - each // 2)
+    pool = ranked or sorted(by_id)
     parts = {
-        "best": order[:_PER_KIND],
-        "median": order[middle : middle + _PER_KIND],
-        "worst": order[-_PER_KIND:],
-        "random": [order[i] for i in np.random.default_rng(seed).permutation(len(order))],
+        "best": ranked[:each],
+        "median": ranked[middle : middle + each],
+        "worst": ranked[-each:],
+        "random": [pool[i] for i in np.random.default_rng(seed).permutation(len(pool))],
     }
+    chosen: dict[str, str] = {}
     for kind, names in parts.items():
         for name in names:
             if len(chosen) < limit:
@@ -133,10 +282,6 @@ def gallery_ids(
     data: Path, split: str, runs: Sequence[Path], *, limit: int = 24, seed: int = 0
 ) -> list[str]:
     """Return the ids of the images that the report will show, so that `explain` draws these."""
-    examples = [e for e in read_examples(data / "manifest.jsonl") if e.split == split]
-    systems = [read_system(RunDir(run), split) for run in runs]
-    return [case.example.id for case in choose_cases(examples, systems, limit=limit, seed=seed)]
-
-
-def _cider(scores: dict[str, Any]) -> float:
-    return float(scores["metrics"].get("CIDEr-D", {}).get("value", 0.0))
+    systems = read_systems([RunDir(run) for run in runs], split)
+    cases = choose_cases(read_split(data, split), systems, limit=limit, seed=seed)
+    return [case.example.id for case in cases]

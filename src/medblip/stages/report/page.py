@@ -3,28 +3,46 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from medblip.errors import DataError, RunError, explain
-from medblip.metrics.tokenize import tokenize
-from medblip.rundir import RunDir, read_json, write_text
-from medblip.schema import Example, read_examples
-from medblip.stages.report.collect import Case, System, choose_cases, find_split, read_system
-from medblip.stages.report.figures import COLOURS, curve_svg, image_uri, outline_uri
+from medblip.errors import RunError, explain
+from medblip.rundir import RunDir, write_text
+from medblip.stages.report.collect import (
+    HEADLINE,
+    Case,
+    System,
+    best_system,
+    choose_cases,
+    data_root,
+    find_split,
+    read_comparison,
+    read_split,
+    read_systems,
+)
+from medblip.stages.report.figures import COLOURS, DASHES, Line, curve_svg
+from medblip.stages.report.gallery import build_card, pack_maps
 
 __all__ = ["report"]
 
-_MAIN = ("CIDEr-D", "BLEU-1", "BLEU-4", "ROUGE-L",
-         "fact-modality", "fact-region", "fact-finding", "fact-side")  # fmt: skip
+#: Columns of the score table, in this order; a metric that is not named here follows them.
+_COLUMNS = ("CIDEr-D", "BLEU-1", "BLEU-4", "ROUGE-L",
+            "fact-modality", "fact-region", "fact-finding", "fact-side")  # fmt: skip
+#: In the files and the signatures, but too close to their neighbours for a column of their own.
+_LEFT_OUT = ("BLEU-2", "BLEU-3")
+#: Settings that the table shows even when all systems agree; all others are in the full listing.
+_SHOWN = ("model.name", "freeze.preset", "optim.lr", "train.epochs", "train.batch_size",
+          "train.seed", "eval.seed", "decode.num_beams")  # fmt: skip
+#: Sections that mean nothing for a captioner that was used as it is.
+_OF_TRAINING = ("freeze", "lora", "optim", "train")
 
 
 def report(
     runs: Path | str | Sequence[Path | str],
     *,
     data: Path | str | None = None,
-    split: str = "test",
+    split: str | None = "test",
     out: Path | str | None = None,
     comparison: Path | str | None = None,
     title: str | None = None,
@@ -32,70 +50,50 @@ def report(
 ) -> Path:
     """Write one HTML page: no external address, opens from disk, light and dark, phone and print.
 
+    Reads files only, never a model. Parts that a run does not have yet (curves, maps, costs) are
+    left out and the page says so.
+
     Args:
         runs: One run directory or several, captioned and evaluated.
         data: Prepared data set, for images and references; None: the first run's.
-        split: Which split; when it has no scores, the one that has.
+        split: Which split; when it has no scores or None, the first of test, validation, train
+            that has.
         out: The file; None: `report.html` in the first run.
         comparison: JSON of `compare`; None: without paired tests.
-        title: Headline.
-        limit: Images in the gallery.
+        title: Headline; None: the run's name.
+        limit: Images in the gallery, 0 or more.
+
+    Returns:
+        The file.
 
     Raises:
-        RunError: The runs share no scored split.
+        RunError: The runs share no scored split, a file is damaged, `comparison` is of another
+            split, or `limit` is negative.
         DataError: The data set is not where the run says it was.
     """
-    paths = [runs] if isinstance(runs, str | Path) else list(runs)
-    folders = [RunDir(path) for path in paths]
-    split = find_split(folders, split)
-    systems = [read_system(folder, split) for folder in folders]
-    root = Path(data) if data is not None else _data_root(systems[0])
-    examples = _examples(root, split)
-    cases = choose_cases(examples, systems, limit=limit)
-    compared = read_json(Path(comparison)) if comparison is not None else None
+    if limit < 0:
+        raise RunError(
+            explain("bad limit", got=limit, expected="0 or more images", do="leave --limit out")
+        )
+    folders = [RunDir(path) for path in ([runs] if isinstance(runs, str | Path) else runs)]
+    found = find_split(folders, split)
+    systems = read_systems(folders, found)
+    root = Path(data) if data is not None else data_root(systems[0])
+    cases = choose_cases(read_split(root, found), systems, limit=limit)
+    compared = None if comparison is None else read_comparison(Path(comparison), found, systems)
+    page = _view(systems, cases, root)
+    page |= {
+        "title": title or (systems[0].name if len(systems) == 1 else "Captioners compared"),
+        "split": found,
+        "wanted": split,
+        "compared": compared,
+    }
     target = Path(out) if out is not None else folders[0].report
-    write_text(target, _render(systems, cases, root, split, compared, title))
+    write_text(target, _render(page))
     return target
 
 
-def _data_root(system: System) -> Path:
-    root = system.settings["captioned"].get("data") or (
-        system.settings["config"].get("data", {}).get("root")
-    )
-    if root is None:
-        raise RunError(
-            explain(
-                f"{system.name} does not say which data it was captioned on",
-                got="no predictions/<split>.json",
-                expected="the folder of a prepared data set",
-                do="name it with --data",
-            )
-        )
-    return Path(root)
-
-
-def _examples(root: Path, split: str) -> list[Example]:
-    manifest = root / "manifest.jsonl"
-    if not manifest.exists():
-        raise DataError(
-            explain(
-                "the data set is not there",
-                got=f"no {manifest}",
-                expected="the prepared data set that was captioned",
-                do="name it with --data",
-            )
-        )
-    return [example for example in read_examples(manifest) if example.split == split]
-
-
-def _render(
-    systems: list[System],
-    cases: list[Case],
-    root: Path,
-    split: str,
-    compared: dict[str, Any] | None,
-    title: str | None,
-) -> str:
+def _render(page: dict[str, Any]) -> str:
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     environment = Environment(
@@ -105,104 +103,95 @@ def _render(
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.filters["p"] = _p_value
     here = Path(__file__).parent
-    colours = {system.name: COLOURS[i % len(COLOURS)] for i, system in enumerate(systems)}
-    metrics = [m for m in _MAIN if all(m in system.scores["metrics"] for system in systems)]
-    cards = [_card(case, systems, root) for case in cases]
     return environment.get_template("template.html").render(
-        title=title or (systems[0].name if len(systems) == 1 else "Captioners compared"),
+        page,
         style=(here / "style.css").read_text(encoding="utf-8"),
         script=(here / "report.js").read_text(encoding="utf-8"),
-        split=split,
-        n=systems[0].scores["n"],
-        systems=systems,
-        colours=colours,
-        metrics=metrics,
-        best={m: max(s.scores["metrics"][m]["value"] for s in systems) for m in metrics},
-        top={m: max(s.scores["metrics"][m]["ci"][1] for s in systems) or 1.0 for m in metrics},
-        winner=max(systems, key=lambda s: s.scores["metrics"]["CIDEr-D"]["value"]),
-        compared=compared,
-        curves=_curves(systems, colours),
-        slowest=max((s.cost.get("seconds_per_step", 0.0) for s in systems), default=0.0),
-        cards=cards,
-        modalities=sorted({card["modality"] for card in cards if card["modality"]}),
-        kinds=list(dict.fromkeys(card["kind"] for card in cards)),
-        maps=json.dumps(_maps(systems, cases)),
-        settings=json.dumps({s.name: s.settings for s in systems}, indent=1, ensure_ascii=False),
-        signatures=[v["signature"] for v in systems[0].scores["metrics"].values()],
-        synthetic=any(case.example.facts for case in cases),
     )
 
 
-def _card(case: Case, systems: list[System], root: Path) -> dict[str, Any]:
-    """Return one image of the gallery: pictures, reference, and every system's words."""
-    example = case.example
-    facts = example.facts or {}
-    reference = {token for caption in example.captions for token in tokenize(caption)}
+def _view(systems: list[System], cases: list[Case], root: Path) -> dict[str, Any]:
+    """Return what the template shows; everything is computed here, nothing there."""
+    best = best_system(systems)
+    first = 2 if len(systems) == 1 else 0  # the first colour, grey, is for a baseline among others
+    marks = {
+        system.name: {
+            "colour": COLOURS[index % len(COLOURS)],
+            "dash": DASHES[(index - first) % len(DASHES)],
+        }
+        for index, system in enumerate(systems, start=first)
+    }
+    cards = [build_card(case, systems, best, root) for case in cases]
+    maps = pack_maps(systems, cases)
     return {
-        "id": example.id,
-        "kind": case.kind,
-        "modality": facts.get("modality"),
-        "image": image_uri(root / example.image),
-        "outline": outline_uri(facts.get("findings", [])),
-        "references": example.captions,
-        "licence": example.licence,
-        "captions": [
-            {
-                "system": system.name,
-                "words": _words(system, example.id, reference),
-                "mapped": example.id in system.maps,
-                "score": system.per_image.get(example.id, {}).get("CIDEr-D"),
-            }
-            for system in systems
-        ],
+        "n": best.scores["n"],
+        "unequal": len({system.scores["n"] for system in systems}) > 1,
+        "headline": HEADLINE,
+        "systems": systems,
+        "best": best,
+        "marks": marks,
+        "metrics": _metrics(systems),
+        "charts": _charts(systems, marks),
+        "costs": _costs(systems),
+        "cards": cards,
+        "modalities": sorted({card["modality"] for card in cards if card["modality"]}),
+        "kinds": list(dict.fromkeys(card["kind"] for card in cards)),
+        "maps": maps,
+        "unmapped": [system.name for system in systems if system.name not in maps],
+        "synthetic": any(case.example.facts for case in cases),
+        **_repetition(systems),
     }
 
 
-def _words(system: System, name: str, reference: set[str]) -> list[dict[str, Any]]:
-    """Return the caption's words, each with whether the reference has it too."""
-    mapped = system.maps.get(name)
-    words = mapped["words"] if mapped else system.captions.get(name, "").split()
-    return [
-        {"text": word, "extra": any(token not in reference for token in tokenize(word))}
-        for word in words
-    ]
+def _metrics(systems: Sequence[System]) -> list[dict[str, Any]]:
+    """Return the columns of the score table: name, best value, right end of the interval bars."""
+    present = dict.fromkeys(name for system in systems for name in system.scores["metrics"])
+    names = [name for name in _COLUMNS if name in present]
+    names += [name for name in present if name not in (*_COLUMNS, *_LEFT_OUT)]
+    columns = []
+    for name in names:
+        scores = [s.scores["metrics"][name] for s in systems if name in s.scores["metrics"]]
+        values = {score["value"] for score in scores}
+        top = max(score["ci"][1] for score in scores)
+        columns.append(
+            {
+                "name": name,
+                # where all are equal, none is better
+                "best": max(values) if len(values) > 1 else None,
+                "top": 1.0 if name.startswith("fact-") else max(top, 1e-9),
+            }
+        )
+    return columns
 
 
-def _maps(systems: list[System], cases: list[Case]) -> dict[str, Any]:
-    """Return maps as small integers: 255 is the strongest patch of its word."""
-    shown = {case.example.id for case in cases}
-    found: dict[str, Any] = {}
-    for system in systems:
-        images = {
-            name: [[round(255 * value / max(*row, 1e-12)) for value in row] for row in image["maps"]]
-            for name, image in system.maps.items()
-            if name in shown
-        }
-        if images:
-            found[system.name] = {"grid": system.grid, "images": images}
-    return found
-
-
-def _curves(systems: list[System], colours: dict[str, str]) -> list[str]:
+def _charts(
+    systems: Sequence[System], marks: Mapping[str, Mapping[str, Any]]
+) -> list[dict[str, str]]:
     """Return the charts: training loss (smoothed), validation loss, validation CIDEr-D."""
     charts = []
     for kind, key, label in (
-        ("train", "loss", "training loss per token"),
-        ("validation", "loss", "validation loss per token"),
-        ("validation", "CIDEr-D", "validation CIDEr-D"),
+        ("train", "loss", "Training loss per token"),
+        ("validation", "loss", "Validation loss per token"),
+        ("validation", HEADLINE, f"Validation {HEADLINE}"),
     ):
         lines = []
         for system in systems:
-            rows = [row for row in system.curves if row["kind"] == kind and key in row]
+            rows = [r for r in system.curves if r.get("kind") == kind and r.get(key) is not None]
             if rows:
                 values = [float(row[key]) for row in rows]
-                steps = [float(row["step"]) for row in rows]
-                if kind == "train":
-                    values = _smooth(values)
-                lines.append((system.name, steps, values, colours[system.name]))
+                lines.append(
+                    Line(
+                        system.name,
+                        [float(row["step"]) for row in rows],
+                        _smooth(values) if kind == "train" else values,
+                        marks[system.name]["colour"],
+                        marks[system.name]["dash"],
+                    )
+                )
         if lines:
-            charts.append(curve_svg(lines, label))
+            charts.append({"title": label, "svg": curve_svg(lines, label)})
     return charts
 
 
@@ -212,3 +201,65 @@ def _smooth(values: list[float], share: float = 0.08) -> list[float]:
     for value in values:
         smooth.append(value if not smooth else smooth[-1] + share * (value - smooth[-1]))
     return smooth
+
+
+def _costs(systems: Sequence[System]) -> dict[str, Any]:
+    """Return the reference of relative times: the full fine-tuning, else the slowest run."""
+    trained = [system for system in systems if system.trained]
+    if not trained:
+        return {"relative_to": None, "seconds_per_step": 0.0}
+    full = [s for s in trained if s.settings["config"].get("freeze", {}).get("preset") == "full"]
+    reference = full[0] if full else max(trained, key=lambda s: s.cost["seconds_per_step"])
+    return {
+        "relative_to": reference.name,
+        "seconds_per_step": float(reference.cost["seconds_per_step"]),
+    }
+
+
+def _repetition(systems: Sequence[System]) -> dict[str, Any]:
+    """Return what somebody needs who wants the same numbers again."""
+    flat = {}
+    for system in systems:
+        config = dict(system.settings["config"])
+        if not system.trained:
+            config = {name: part for name, part in config.items() if name not in _OF_TRAINING}
+        flat[system.name] = _flatten(config)
+    keys = list(dict.fromkeys(key for settings in flat.values() for key in settings))
+    shown = [
+        key
+        for key in keys
+        if key in _SHOWN or len({json.dumps(s[key]) for s in flat.values() if key in s}) > 1
+    ]
+    listing = json.dumps(
+        {system.name: system.settings for system in systems}, indent=1, ensure_ascii=False
+    )
+    signatures = dict.fromkeys(
+        score["signature"] for system in systems for score in system.scores["metrics"].values()
+    )
+    return {
+        "settings": [
+            {"key": k, "values": [s.get(k, "\N{EN DASH}") for s in flat.values()]} for k in shown
+        ],
+        # the page is made to be passed on: nobody needs the reader's account name
+        "listing": listing.replace(str(Path.home()) + "/", "~/"),
+        "signatures": list(signatures),
+    }
+
+
+def _flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in tree.items():
+        if isinstance(value, Mapping):
+            flat |= _flatten(value, f"{prefix}{key}.")
+        elif f"{prefix}{key}" not in ("schema_version", "data.root"):
+            flat[f"{prefix}{key}"] = value
+    return flat
+
+
+def _p_value(p: float) -> str:
+    """Return p with four decimals; the bootstrap's smallest is 1 / (resamples + 1), never 0.
+
+    >>> _p_value(0.03), _p_value(0.00001)
+    ('0.0300', '< 0.0001')
+    """
+    return f"{p:.4f}" if p >= 0.00005 else "< 0.0001"

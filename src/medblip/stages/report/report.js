@@ -2,14 +2,18 @@
 (() => {
   const maps = JSON.parse(document.getElementById("maps").textContent);
   const root = document.documentElement;
+  const byId = (id) => document.getElementById(id);
+  root.classList.add("js");
 
-  document.getElementById("theme").addEventListener("click", () => {
-    const dark = matchMedia("(prefers-color-scheme: dark)").matches;
-    const now = root.dataset.theme || (dark ? "dark" : "light");
-    root.dataset.theme = now === "dark" ? "light" : "dark";
-  });
+  // Light and dark: the system's choice until the reader chooses.
+  const system = matchMedia("(prefers-color-scheme: dark)");
+  const isDark = () => (root.dataset.theme || (system.matches ? "dark" : "light")) === "dark";
+  const label = () => { byId("theme").textContent = isDark() ? "Light" : "Dark"; };
+  byId("theme").addEventListener("click", () => { root.dataset.theme = isDark() ? "light" : "dark"; label(); });
+  system.addEventListener("change", label);
+  label();
 
-  // Tables: headings become buttons, rows sort by data-value or text.
+  // Tables: headings become buttons; rows sort by data-value or text, absent values last.
   for (const table of document.querySelectorAll("table.sortable")) {
     const heads = [...table.tHead.rows[0].cells];
     heads.forEach((head, column) => {
@@ -17,76 +21,149 @@
       button.type = "button";
       button.append(...head.childNodes);
       head.append(button);
+      const value = (row) => {
+        const cell = row.cells[column];
+        if ("value" in cell.dataset) return Number(cell.dataset.value);
+        const text = cell.textContent.trim();
+        return text === "–" ? null : text;
+      };
       button.addEventListener("click", () => {
-        const down = head.getAttribute("aria-sort") !== "descending";
-        for (const other of heads) other.removeAttribute("aria-sort");
-        head.setAttribute("aria-sort", down ? "descending" : "ascending");
-        const value = (row) => {
-          const cell = row.cells[column];
-          return "value" in cell.dataset ? Number(cell.dataset.value) : cell.textContent.trim();
-        };
-        const order = (a, b) => (a < b ? -1 : a > b ? 1 : 0) * (down ? -1 : 1);
         const body = table.tBodies[0];
-        body.append(...[...body.rows].sort((a, b) => order(value(a), value(b))));
+        const rows = [...body.rows];
+        const numeric = rows.some((row) => typeof value(row) === "number");
+        const first = numeric ? "descending" : "ascending";
+        const second = numeric ? "ascending" : "descending";
+        const now = head.getAttribute("aria-sort") === first ? second : first;
+        for (const other of heads) other.removeAttribute("aria-sort");
+        head.setAttribute("aria-sort", now);
+        const sign = now === "descending" ? -1 : 1;
+        body.append(...rows.sort((one, two) => {
+          const [a, b] = [value(one), value(two)];
+          if (a === null || b === null) return (a === null) - (b === null);
+          return sign * (a < b ? -1 : a > b ? 1 : 0);
+        }));
       });
     });
   }
 
-  // Black through orange to white, seen over a grey image: opacity carries the strength.
-  const colour = (t) => [255, Math.round(90 + 165 * t), Math.round(20 + 160 * t * t), Math.round(225 * t)];
+  // Attention: bytes per patch, 255 at the word's strongest one.
+  const decoded = new Map();
+  function patches(name, id) {
+    const key = name + "\n" + id;
+    if (!decoded.has(key)) {
+      const text = atob(maps[name].images[id].data);
+      decoded.set(key, Uint8Array.from(text, (letter) => letter.charCodeAt(0)));
+    }
+    return decoded.get(key);
+  }
+  const colour = (t) => [255, 96 + 150 * t, 16 + 90 * t * t, 204 * t]; // opacity carries strength
+  const share = (value) => `${(100 * value).toFixed(value < 0.0995 ? 1 : 0)} %`;
+  let highest = 0; // one peak for all words, when they are to share a scale
+  for (const name of Object.keys(maps))
+    for (const image of Object.values(maps[name].images)) highest = Math.max(highest, ...image.peaks);
+
+  function place(index, rows, columns) {
+    const y = ["upper", "middle", "lower"][Math.floor((3 * (Math.floor(index / columns) + 0.5)) / rows)];
+    const x = ["left", "centre", "right"][Math.floor((3 * ((index % columns) + 0.5)) / columns)];
+    return y === "middle" && x === "centre" ? "centre" : `${y} ${x}`;
+  }
 
   function show(button) {
     const card = button.closest(".card");
-    const system = maps[button.closest(".caption").dataset.system];
-    const values = system.images[card.dataset.id][Number(button.dataset.index)];
-    const [rows, columns] = system.grid;
     const canvas = card.querySelector("canvas");
-    canvas.width = columns;
-    canvas.height = rows;
-    const context = canvas.getContext("2d");
+    if (!canvas) return;
+    const name = button.closest(".words").dataset.system;
+    const [rows, columns] = maps[name].grid;
+    const index = Number(button.dataset.index);
+    const n = rows * columns;
+    const values = patches(name, card.dataset.id).subarray(index * n, (index + 1) * n);
+    const peak = maps[name].images[card.dataset.id].peaks[index];
+    const shared = byId("scale") && byId("scale").value === "share";
+    const top = shared ? highest : peak;
+    const small = new OffscreenCanvas(columns, rows);
+    const context = small.getContext("2d");
     const pixels = context.createImageData(columns, rows);
-    values.forEach((value, index) => pixels.data.set(colour(value / 255), 4 * index));
-    context.putImageData(pixels, 0, 0); // the browser scales it up smoothly
+    values.forEach((value, i) => pixels.data.set(colour((value / 255) * (top ? peak / top : 0)), 4 * i));
+    context.putImageData(pixels, 0, 0);
+    const box = canvas.parentElement.getBoundingClientRect();
+    canvas.width = Math.round(box.width * devicePixelRatio);
+    canvas.height = Math.round(box.height * devicePixelRatio);
+    const large = canvas.getContext("2d");
+    large.imageSmoothingEnabled = true; // bilinear: the grid has no finer detail than its patches
+    large.imageSmoothingQuality = "low";
+    large.drawImage(small, 0, 0, canvas.width, canvas.height);
     canvas.hidden = false;
-    card.querySelector(".word").textContent = button.textContent;
+    card.querySelector(".scale").hidden = false;
+    card.querySelector(".peak").textContent = `${share(top)} per patch`;
+    card.querySelector(".where").textContent =
+      `“${button.textContent}” (${name}): most at the picture’s ${place(values.indexOf(255), rows, columns)}, ` +
+      `${share(peak)} of its attention in one patch; an even spread would be ${share(1 / n)}.`;
   }
 
-  function hide(card) {
-    const kept = card.querySelector('.caption button[aria-pressed="true"]');
+  function rest(card) {
+    const kept = card.querySelector('.words button[aria-pressed="true"]');
     if (kept) { show(kept); return; }
-    card.querySelector("canvas").hidden = true;
-    card.querySelector(".word").textContent = "";
+    const canvas = card.querySelector("canvas");
+    if (canvas) canvas.hidden = true;
+    card.querySelector(".scale").hidden = true;
+    card.querySelector(".where").textContent = "";
   }
 
-  const gallery = document.querySelector(".gallery");
-  const word = (event) => event.target.closest(".caption button");
-  gallery.addEventListener("mouseover", (event) => { if (word(event)) show(word(event)); });
-  gallery.addEventListener("focusin", (event) => { if (word(event)) show(word(event)); });
-  for (const kind of ["mouseout", "focusout"])
-    gallery.addEventListener(kind, (event) => { if (word(event)) hide(event.target.closest(".card")); });
-  gallery.addEventListener("click", (event) => {
-    const button = word(event);
-    if (!button) return;
-    const pressed = button.getAttribute("aria-pressed") === "true";
-    for (const other of button.closest(".card").querySelectorAll("button[aria-pressed]"))
-      other.removeAttribute("aria-pressed");
-    if (!pressed) button.setAttribute("aria-pressed", "true");
-    show(button);
-  });
-
-  const filters = ["kind", "modality"].map((id) => document.getElementById(id)).filter(Boolean);
   const cards = [...document.querySelectorAll(".card")];
+  const word = (event) => event.target.closest(".words button");
+  for (const card of cards) {
+    for (const kind of ["mouseover", "focusin"])
+      card.addEventListener(kind, (event) => { if (word(event)) show(word(event)); });
+    for (const kind of ["mouseout", "focusout"])
+      card.addEventListener(kind, (event) => { if (word(event)) rest(card); });
+    card.addEventListener("click", (event) => {
+      const button = word(event);
+      if (!button) return;
+      const pressed = button.getAttribute("aria-pressed") === "true";
+      for (const other of card.querySelectorAll(".words button[aria-pressed]")) other.removeAttribute("aria-pressed");
+      if (!pressed) button.setAttribute("aria-pressed", "true");
+      show(button);
+    });
+    const unfold = card.querySelector(".unfold");
+    if (unfold) unfold.addEventListener("click", () => {
+      unfold.setAttribute("aria-expanded", String(card.querySelector(".strip").classList.toggle("open")));
+    });
+  }
+
+  // One Tab stop per caption; arrows, Home and End move within it.
+  for (const group of document.querySelectorAll(".words")) {
+    const words = [...group.querySelectorAll("button")];
+    words.forEach((button, index) => { button.tabIndex = index ? -1 : 0; });
+    group.addEventListener("keydown", (event) => {
+      const at = words.indexOf(event.target);
+      const to = { ArrowRight: at + 1, ArrowLeft: at - 1, Home: 0, End: words.length - 1 }[event.key];
+      if (at < 0 || to === undefined || !words[to]) return;
+      event.preventDefault();
+      words.forEach((button) => { button.tabIndex = -1; });
+      words[to].tabIndex = 0;
+      words[to].focus();
+    });
+    group.addEventListener("keydown", (event) => {
+      if (event.key === "Escape") event.target.blur();
+    });
+  }
+  if (byId("scale")) byId("scale").addEventListener("change", () => cards.forEach(rest));
+
+  const filters = ["kind", "modality"].map(byId).filter(Boolean);
   function filter() {
     for (const card of cards)
       card.hidden = filters.some((select) => select.value && card.dataset[select.id] !== select.value);
     const shown = cards.filter((card) => !card.hidden).length;
-    document.getElementById("count").textContent = `${shown} of ${cards.length}`;
+    if (byId("count")) byId("count").textContent = `${shown} of ${cards.length} images`;
   }
   for (const select of filters) select.addEventListener("change", filter);
   filter();
 
-  const truth = document.getElementById("truth");
+  const truth = byId("truth");
   if (truth) truth.addEventListener("change", () => {
     for (const outline of document.querySelectorAll(".outline")) outline.hidden = !truth.checked;
+  });
+  addEventListener("beforeprint", () => {
+    for (const details of document.querySelectorAll("details")) details.open = true;
   });
 })();
