@@ -38,9 +38,10 @@ def imports(file: Path) -> list[tuple[str, bool, bool]]:
                 found.extend((alias.name, top, typing) for alias in child.names)
             elif isinstance(child, ast.ImportFrom):
                 module = child.module or ""
-                found.append((module, top, typing))
                 if module == "medblip":
                     found.extend((f"medblip.{alias.name}", top, typing) for alias in child.names)
+                else:
+                    found.append((module, top, typing))
             inner = isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
             types = isinstance(child, ast.If) and ast.unparse(child.test) == "TYPE_CHECKING"
             walk(child, top and not inner, typing or types)
@@ -60,7 +61,11 @@ def violations(source: Path) -> list[str]:
     wrong = []
     for file in sorted(source.rglob("*.py")):
         path = file.relative_to(source)
-        own = "" if path.name == "__init__.py" and len(path.parts) == 1 else path.with_suffix("").parts[0]
+        own = (
+            ""
+            if path.name == "__init__.py" and len(path.parts) == 1
+            else path.with_suffix("").parts[0]
+        )
         for module, top, typing in imports(file):
             package = module.split(".")[0]
             if package in ONLY and path.as_posix() != ONLY[package]:

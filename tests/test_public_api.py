@@ -81,7 +81,11 @@ def test_options_change_on_purpose_only() -> None:
 
 def test_the_readme_names_only_commands_that_exist() -> None:
     text = (Path(__file__).resolve().parents[1] / "README.md").read_text(encoding="utf-8")
-    shell = [line.split("#")[0] for block in text.split("```sh")[1:] for line in block.split("```")[0].splitlines()]
+    shell = [
+        line.split("#")[0]
+        for block in text.split("```sh")[1:]
+        for line in block.split("```")[0].splitlines()
+    ]
     called = [line.split()[1:] for line in shell if line.startswith("medblip ")]
     assert called
     for words in called:

@@ -254,7 +254,8 @@ def demo(
 
 def main(arguments: list[str] | None = None) -> NoReturn:
     """Run the command line and exit."""
-    signal.signal(signal.SIGTERM, _terminate)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _stop)
     sys.exit(_guard(lambda: app(args=arguments, standalone_mode=False)))
 
 
@@ -270,16 +271,22 @@ def _guard(call: Callable[[], Any]) -> int:
     except usage_error as error:
         error.show()
         return 2
-    except (KeyboardInterrupt, typer.Abort) as stop:
+    except _Stopped as stop:
         print("medblip: interrupted; earlier results are whole", file=sys.stderr)
-        why = (*stop.args, *getattr(stop.__cause__, "args", ()))
-        return 143 if "SIGTERM" in why else 130
+        return 128 + stop.number  # as a shell does: 130 and 143
     return int(code or 0)
 
 
-def _terminate(signum: int, frame: Any) -> NoReturn:
-    """Let `with` blocks clean up on SIGTERM as they do on Ctrl-C."""
-    raise KeyboardInterrupt("SIGTERM")
+class _Stopped(BaseException):
+    """Ctrl-C or SIGTERM; `with` blocks clean up. Typer swallows KeyboardInterrupt, but not this."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.number = number
+
+
+def _stop(number: int, frame: Any) -> NoReturn:
+    raise _Stopped(number)
 
 
 def _finish(result: Any, as_json: bool) -> None:

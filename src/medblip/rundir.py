@@ -202,6 +202,44 @@ class RunDir:
             file.write(json.dumps(record) + "\n")
 
     @contextlib.contextmanager
+    def replaced(self, *, force: bool) -> Iterator[None]:
+        """Make room for a new run; an old one returns to its place unless the new one completes.
+
+        Raises:
+            RunError: Something is there and `force` is not given, or somebody is writing there.
+        """
+        retired = self.path.with_name(self.path.name + ".old.partial")
+        if retired.exists() and not self.completion.exists():  # a replacement was killed
+            with self.lock():  # or goes on: then this refuses
+                pass
+            shutil.rmtree(self.path, ignore_errors=True)
+            retired.replace(self.path)
+        occupied = self.path.exists() and any(self.path.iterdir())
+        if occupied and not force:
+            finished = self.completion.exists()
+            raise RunError(
+                explain(
+                    f"{self.path} is taken",
+                    got="a finished run" if finished else "an unfinished run, or other files",
+                    expected="a new or empty folder",
+                    do="choose another --out, or add --force to replace it",
+                )
+            )
+        if occupied:
+            with self.lock():  # refuses when somebody is writing there
+                pass
+            shutil.rmtree(retired, ignore_errors=True)
+            self.path.replace(retired)
+        try:
+            yield
+        except BaseException:
+            if occupied:
+                shutil.rmtree(self.path, ignore_errors=True)
+                retired.replace(self.path)
+            raise
+        shutil.rmtree(retired, ignore_errors=True)
+
+    @contextlib.contextmanager
     def lock(self) -> Iterator[None]:
         """Hold `LOCK` (pid and host) while writing; a lock whose process is gone is taken over.
 
@@ -210,6 +248,7 @@ class RunDir:
         """
         path = self.path / "LOCK"
         me = f"{os.getpid()} {socket.gethostname()}"
+        new = not self.path.exists()
         with _explain_os_errors(path):
             self.path.mkdir(parents=True, exist_ok=True)
             try:
@@ -233,6 +272,9 @@ class RunDir:
             yield
         finally:
             path.unlink(missing_ok=True)
+            if new:  # what failed before it wrote anything leaves nothing
+                with contextlib.suppress(OSError):
+                    self.path.rmdir()
 
 
 def environment(**extra: Any) -> dict[str, Any]:

@@ -178,7 +178,7 @@ def test_an_interrupted_training_says_so_and_leaves_the_old_run(
 
 
 def test_real_images_from_table_to_report(shared_data: Path, tmp_path: Path) -> None:
-    """900 open radiology images: prepare, fine-tune the bundled captioner, caption, score, report."""
+    """900 open radiology images: prepare, fine-tune, caption, score, report."""
     prepared = as_json(
         "data", "prepare", shared_data / "radiology-open", "--out", tmp_path / "data"
     )

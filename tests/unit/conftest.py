@@ -16,9 +16,25 @@ from transformers import (
 
 from medblip.models.blip import BlipCaptioner
 
-WORDS = (
-    "a chest x - ray with left right pleural effu ##sion normal of the no nodule picture".split()
-)
+WORDS = [
+    "a",
+    "chest",
+    "x",
+    "-",
+    "ray",
+    "with",
+    "left",
+    "right",
+    "pleural",
+    "effu",
+    "##sion",
+    "normal",
+    "of",
+    "the",
+    "no",
+    "nodule",
+    "picture",
+]
 
 
 @pytest.fixture(scope="session")

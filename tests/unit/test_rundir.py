@@ -40,12 +40,20 @@ def test_full_disk_leaves_the_old_file_and_directory(tmp_path: Path, error: Exce
     write_text(file, "old")
     with staged_directory(folder) as partial:
         (partial / "weights").write_text("old")
-    with pytest.raises(RunError, match="No space left"), staged_file(file) as partial:
-        partial.write_text("ne")
-        raise error
-    with pytest.raises(RunError, match="No space left"), staged_directory(folder) as partial:
-        (partial / "weights").write_text("ne")
-        raise error
+
+    def half_a_file() -> None:
+        with staged_file(file) as partial:
+            partial.write_text("ne")
+            raise error
+
+    def half_a_folder() -> None:
+        with staged_directory(folder) as partial:
+            (partial / "weights").write_text("ne")
+            raise error
+
+    for write in (half_a_file, half_a_folder):
+        with pytest.raises(RunError, match="No space left"):
+            write()
     assert file.read_text() == "old"
     assert (folder / "weights").read_text() == "old"
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a.json", "best"]

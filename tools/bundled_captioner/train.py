@@ -14,6 +14,7 @@ import math
 import platform
 import re
 import time
+from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
@@ -34,6 +35,7 @@ from medblip.data.phantoms import vocabulary as phantom_words
 from medblip.metrics import evaluate_captions
 
 HERE = Path(__file__).parent
+Told = Sequence[np.ndarray]  # background (B,), shapes and tones (B, GRID, GRID)
 SIZE = 128
 VOCABULARY = 1536  # the rest is [unused], as in BERT
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "[DEC]"]
@@ -64,7 +66,7 @@ def vocabulary() -> list[str]:
     return known + [f"[unused{index}]" for index in range(VOCABULARY - len(known))]
 
 
-def build(vocab: list[str], folder: Path) -> tuple[BlipForConditionalGeneration, BlipProcessor]:
+def build(vocab: list[str]) -> tuple[BlipForConditionalGeneration, BlipProcessor]:
     """Return a randomly initialised captioner and its processor."""
     tokenizer = BertTokenizer(
         vocab={word: index for index, word in enumerate(vocab)},
@@ -102,7 +104,7 @@ def build(vocab: list[str], folder: Path) -> tuple[BlipForConditionalGeneration,
 def sine_cosine(rows: int, width: int) -> torch.Tensor:
     """Return position embeddings (rows * rows, width) to start from, half for y and half for x.
 
-    As in MAE (arXiv 2111.06377); from random ones the encoder needs longer to learn where things are.
+    As in MAE (arXiv 2111.06377); from random ones an encoder learns later where things are.
     """
     frequency = 10000 ** -(torch.arange(width // 4) / (width // 4))
     angle = torch.arange(rows)[:, None] * frequency
@@ -113,7 +115,7 @@ def sine_cosine(rows: int, width: int) -> torch.Tensor:
 def inputs(
     pixels: np.ndarray, captions: list[str], processor: BlipProcessor
 ) -> dict[str, torch.Tensor]:
-    """Return what the model's forward takes: normalised pixels, ids that begin with [DEC], labels."""
+    """Return what the model's forward takes: normalised pixels, ids after [DEC], labels."""
     image = processor.image_processor
     mean = torch.tensor(image.image_mean).view(1, 3, 1, 1)
     std = torch.tensor(image.image_std).view(1, 3, 1, 1)
@@ -148,31 +150,32 @@ class Scaffold(nn.Module):
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        self.background = nn.Linear(width, len(everyday.ALL_BACKGROUNDS))
-        self.shape = nn.Linear(width, len(everyday.ALL_SHAPES))
-        self.tone = nn.Linear(width, len(everyday.ALL_TONES))
+        backgrounds, shapes, tones = everyday.labels()
+        self.background = nn.Linear(width, backgrounds)
+        self.shape = nn.Linear(width, shapes)
+        self.tone = nn.Linear(width, tones)
 
-    def forward(self, embeds: torch.Tensor, facts: torch.Tensor) -> torch.Tensor:
-        """Return the mean cross-entropy; embeds (B, 1 + rows * rows, D), facts (B, 19)."""
-        rows = math.isqrt(embeds.shape[1] - 1)
-        grid = embeds[:, 1:].transpose(1, 2).unflatten(2, (rows, rows))
-        cells = functional.adaptive_avg_pool2d(grid, 3).flatten(2).transpose(1, 2)  # (B, 9, D)
+    def forward(self, embeds: torch.Tensor, told: Told) -> torch.Tensor:
+        """Return the sum of three mean cross-entropies; embeds (B, 1 + GRID * GRID, D)."""
+        patches = embeds[:, 1:].flatten(0, 1)
+        background, shapes, tones = (torch.from_numpy(part).flatten() for part in told)
         return (
-            functional.cross_entropy(self.background(embeds[:, 0]), facts[:, 0])
-            + functional.cross_entropy(self.shape(cells).flatten(0, 1), facts[:, 1:10].flatten())
-            + functional.cross_entropy(self.tone(cells).flatten(0, 1), facts[:, 10:].flatten())
+            functional.cross_entropy(self.background(embeds[:, 0]), background)
+            + functional.cross_entropy(self.shape(patches), shapes)
+            + functional.cross_entropy(self.tone(patches), tones)
         )
 
 
 def held_out_scores(
-    model: BlipForConditionalGeneration, processor: BlipProcessor, seed: int
+    model: BlipForConditionalGeneration, processor: BlipProcessor, seed: int, scenes: int = 512
 ) -> dict[str, float]:
-    """Caption 512 scenes that no step has drawn; returns metric values."""
+    """Caption scenes that no step has drawn; returns metric values."""
     model.eval()
     hypotheses: list[str] = []
     references: list[list[str]] = []
-    for part in range(8):
-        pixels, captions, _ = everyday.batch(seed + 1_000_003, 100_000 + part, 64, SIZE)
+    pool = everyday.background_pool(seed + 1_000_003, 0, scenes, SIZE)
+    for part in range(scenes // 64):
+        pixels, captions, *_ = everyday.batch(seed + 1_000_003, part, 64, pool)
         feed = inputs(pixels, captions, processor)
         with torch.no_grad():
             ids = model.generate(pixel_values=feed["pixel_values"], num_beams=3, max_new_tokens=48)
@@ -184,22 +187,17 @@ def held_out_scores(
     return {name: round(score.value, 4) for name, score in table.scores.items()}
 
 
-def draw_pool(seed: int, count: int) -> tuple[np.ndarray, list[str], np.ndarray]:
-    """Draw the pictures once, on all cores; they are seen several times, each time varied."""
-    size = 100
+def draw_backgrounds(seed: int, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """Draw the backgrounds once, on all cores; what stands before them is new every time."""
+    size = 1000
     with ProcessPoolExecutor() as pool:
-        jobs = [pool.submit(everyday.batch, seed, n, size, SIZE) for n in range(count // size)]
+        jobs = [
+            pool.submit(everyday.background_pool, seed, first, min(size, count - first), SIZE)
+            for first in range(0, count, size)
+        ]
         parts = [job.result() for job in jobs]
-    pixels, captions, facts = zip(*parts, strict=True)
-    return np.concatenate(pixels), sum(captions, []), np.concatenate(facts)
-
-
-def vary(pixels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Shift a batch by up to four pixels and change its contrast; never mirror it."""
-    down, right = rng.integers(-4, 5, 2)
-    moved = np.roll(pixels, (down, right), axis=(1, 2)).astype(np.float32)
-    gain = rng.uniform(0.8, 1.2, (len(pixels), 1, 1, 1)).astype(np.float32)
-    return np.clip(moved * gain + rng.uniform(-12, 12), 0, 255)
+    pixels, kinds = zip(*parts, strict=True)
+    return np.concatenate(pixels), np.concatenate(kinds)
 
 
 def save(model: BlipForConditionalGeneration, processor: BlipProcessor, folder: Path) -> None:
@@ -212,19 +210,17 @@ def main() -> None:
     """Parse, train, save, score."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--steps", type=int, default=10000)
-    parser.add_argument("--pool", type=int, default=40000, help="pictures drawn before training")
+    parser.add_argument("--steps", type=int, default=24000)
+    parser.add_argument("--pool", type=int, default=30000, help="backgrounds drawn before training")
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--lr", type=float, default=1e-3)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     torch.manual_seed(options.seed)
     generator = torch.Generator().manual_seed(options.seed)
-    model, processor = build(vocabulary(), options.out)
+    model, processor = build(vocabulary())
     parameters = sum(p.numel() for p in model.parameters())
-    print(
-        f"{parameters:,} parameters, vocabulary {model.config.text_config.vocab_size}", flush=True
-    )
+    print(f"{parameters:,} parameters", flush=True)
     scaffold = Scaffold(model.config.vision_config.hidden_size)
     trained = [*model.parameters(), *scaffold.parameters()]
     decay = [p for p in trained if p.ndim > 1]
@@ -236,30 +232,27 @@ def main() -> None:
 
     def rate(step: int) -> float:
         warm = min(1.0, (step + 1) / (options.steps // 20))
-        return warm * (0.02 + 0.98 * (1 + math.cos(math.pi * step / options.steps)) / 2)
+        return warm * (0.01 + 0.99 * (1 + math.cos(math.pi * step / options.steps)) / 2)
 
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, rate)
     started, running = time.perf_counter(), 0.0
-    pixels, captions, facts = draw_pool(options.seed, options.pool)
-    print(f"{len(captions)} pictures drawn in {time.perf_counter() - started:.0f} s", flush=True)
-    rng = np.random.default_rng(options.seed)
+    pool = draw_backgrounds(options.seed, options.pool)
     for step in range(1, options.steps + 1):
-        chosen = rng.choice(len(captions), options.batch, replace=False)
-        feed = inputs(vary(pixels[chosen], rng), [captions[i] for i in chosen], processor)
+        pixels, captions, *told = everyday.batch(options.seed, step, options.batch, pool)
+        feed = inputs(pixels, captions, processor)
         feed["input_ids"] = drop_words(feed["input_ids"], generator)
         output = model(**feed)
-        extra = scaffold(output.last_hidden_state, torch.from_numpy(facts[chosen]))
+        extra = scaffold(output.last_hidden_state, told)
         (output.loss + extra).backward()
-        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        nn.utils.clip_grad_norm_(trained, 1.0)
         optimizer.step()
         schedule.step()
         optimizer.zero_grad(set_to_none=True)
-        share = max(0.01, 1 / step)
-        running += share * (output.loss.item() - running)
+        running += max(0.01, 1 / step) * (output.loss.item() - running)
         if step % 250 == 0:
-            seconds = time.perf_counter() - started
-            print(f"step {step} loss {running:.3f} what-is-where {extra.item():.3f} {seconds:.0f} s")
-        if step % 2500 == 0 and step < options.steps:
+            told_at = f"step {step}, {time.perf_counter() - started:.0f} s"
+            print(f"{told_at}: loss {running:.3f}, what-is-where {extra.item():.3f}", flush=True)
+        if step % 4000 == 0 and step < options.steps:
             save(model, processor, options.out)
             print(held_out_scores(model, processor, options.seed), flush=True)
             model.train()
@@ -267,13 +260,12 @@ def main() -> None:
         "script": "tools/bundled_captioner/train.py",
         "settings": {k: v for k, v in vars(options).items() if k != "out"},
         "parameters": parameters,
-        "pictures_seen": options.steps * options.batch,
+        "scenes_seen": options.steps * options.batch,
         "seconds": round(time.perf_counter() - started),
-        "threads": torch.get_num_threads(),
         "torch": torch.__version__,
         "machine": f"{platform.machine()}, {torch.get_num_threads()} CPU threads",
-        "training_loss": round(float(running or 0), 4),
-        "held_out_512_pictures": held_out_scores(model, processor, options.seed),
+        "training_loss": round(running, 4),
+        "held_out_512_scenes": held_out_scores(model, processor, options.seed),
     }
     save(model, processor, options.out)
     (options.out / "training.json").write_text(json.dumps(record, indent=1) + "\n")

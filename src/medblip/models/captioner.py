@@ -69,7 +69,7 @@ class Captioner(Protocol):
         """Return, per image, the caption's words and their maps, float32 (words, rows, columns)."""
 
     def save(self, folder: Path) -> None:
-        """Write weights (safetensors), config and processor; plain transformers loads the folder."""
+        """Write a folder that plain transformers loads; weights as safetensors."""
 
 
 def bundled_folder() -> Path:

@@ -72,8 +72,6 @@ def caption(
             )
         )
     with folder.lock():
-        if model is not None:
-            write_json(folder.config, configuration.dump(cfg))
         return _caption(cfg, folder, split, device, trained=model is None)
 
 
@@ -141,6 +139,8 @@ def _caption(cfg: RunConfig, run: RunDir, split: str, device: str, *, trained: b
                 Prediction(id=examples[index].id, caption=text, logprob=round(logprob, 6))
             )
     seconds = time.perf_counter() - begun
+    if not trained:
+        write_json(run.config, configuration.dump(cfg))
     target = run.predictions(split)
     write_text(target, dump_jsonl(predictions))
     rate = len(examples) / seconds

@@ -230,7 +230,7 @@ def _card(source: Path, stats: dict[str, Any]) -> str:
     leaks = stats["groups_in_several_splits"]
     if leaks["count"]:
         lines.append(
-            f"**{leaks['count']} groups lie in more than one split** ({', '.join(leaks['first'])}): "
+            f"**{leaks['count']} groups lie in several splits** ({', '.join(leaks['first'])}): "
             "scores will flatter a captioner that has seen the patient."
         )
     words = stats["caption_words"]

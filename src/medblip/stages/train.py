@@ -9,11 +9,9 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import json
 import math
-import shutil
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -88,7 +86,7 @@ def train(
     """
     cfg = _resolve(config, data, overrides, seed, device)
     run = RunDir(out)
-    with _fresh(run, force=force), run.lock():
+    with run.replaced(force=force), run.lock():
         return _train(cfg, run)
 
 
@@ -239,40 +237,7 @@ def _resolve(
 
 
 def _toml_string(text: str) -> str:
-    import json
-
     return json.dumps(text, ensure_ascii=False)
-
-
-@contextmanager
-def _fresh(run: RunDir, *, force: bool) -> Iterator[None]:
-    """Make room for a run; an old one returns to its place unless the new one completes."""
-    retired = run.path.with_name(run.path.name + ".old.partial")
-    occupied = run.path.exists() and any(run.path.iterdir())
-    if occupied and not force:
-        finished = run.completion.exists()
-        raise RunError(
-            explain(
-                f"{run.path} is taken",
-                got="a finished run" if finished else "an unfinished run, or other files",
-                expected="a new or empty folder",
-                do="choose another --out, or add --force to replace it",
-            )
-        )
-    if occupied:
-        with run.lock():  # refuses when somebody is writing there
-            pass
-        if retired.exists():
-            shutil.rmtree(retired)
-        run.path.replace(retired)
-    try:
-        yield
-    except BaseException:
-        if occupied:
-            shutil.rmtree(run.path, ignore_errors=True)
-            retired.replace(run.path)
-        raise
-    shutil.rmtree(retired, ignore_errors=True)
 
 
 def _build_captioner(

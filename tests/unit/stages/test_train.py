@@ -1,4 +1,4 @@
-"""Training: correct objective, reproducible, never damages what is there, cannot see the test split."""
+"""Training: right objective, reproducible, damages nothing, cannot see the test split."""
 
 from __future__ import annotations
 
@@ -50,8 +50,9 @@ def cfg(tiny_folder: Path, data: Path) -> RunConfig:
     return configuration.load(
         None,
         [
-            f"model.name={tiny_folder}", f"data.root={data}", "train.epochs=2", "train.batch_size=4",
-            "train.validations=2", "train.device=cpu", "decode.max_new_tokens=8", "optim.lr=0.003",
+            f"model.name={tiny_folder}", f"data.root={data}", "train.epochs=2",
+            "train.batch_size=4", "train.validations=2", "train.device=cpu",
+            "decode.max_new_tokens=8", "optim.lr=0.003",
         ],
     )  # fmt: skip
 
@@ -161,7 +162,7 @@ def test_every_regime_runs_and_loads_as_a_plain_model(
 
 
 def test_gradient_checkpointing_with_lora_trains(cfg: RunConfig, tmp_path: Path) -> None:
-    """transformers' BLIP adds position embeddings in place, which breaks on a leaf that needs a gradient."""
+    """transformers adds position embeddings in place: that fails on a leaf with a gradient."""
     cfg = set_to(cfg, "freeze.preset=lora", "train.gradient_checkpointing=true", "train.epochs=1")
     train(cfg, out=tmp_path / "run")
     assert read_json(RunDir(tmp_path / "run").completion)["steps"] == 3
