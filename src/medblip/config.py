@@ -35,6 +35,7 @@ __all__ = [
     "dump",
     "load",
     "parse",
+    "resolve",
 ]
 
 T = TypeVar("T")
@@ -167,6 +168,8 @@ class TrainConfig:
         precision: `auto` is bf16 on a GPU that has it, else fp32.
         device: `auto`, `cpu`, `cuda`, `cuda:1`, `mps`.
         gradient_checkpointing: Trade time for memory.
+        feature_cache_mb: A frozen encoder runs once per image instead of once per step, when its
+            output for both splits fits into this much memory; 0 turns that off.
     """
 
     epochs: int = 4
@@ -179,6 +182,7 @@ class TrainConfig:
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     device: str = "auto"
     gradient_checkpointing: bool = False
+    feature_cache_mb: int = 4000
 
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size", "validations", "validation_images"):
@@ -334,6 +338,34 @@ def parse(settings: dict[str, Any], where: str = "settings") -> RunConfig:
                 do="correct the setting; `medblip train --help` names the sections",
             )
         ) from None
+
+
+def resolve(
+    config: Path | str | RunConfig | None,
+    data: Path | str | None,
+    overrides: list[str] | tuple[str, ...],
+    seed: int | None,
+    device: str | None,
+) -> RunConfig:
+    """Put flags over a file's (or an object's) settings; None leaves a setting alone.
+
+    Raises:
+        ConfigError: As `load`.
+    """
+    extra = list(overrides)
+    if data is not None:
+        extra.append(f"data.root={_quoted(str(data))}")
+    if seed is not None:
+        extra.append(f"train.seed={seed}")
+    if device is not None:
+        extra.append(f"train.device={_quoted(device)}")
+    if isinstance(config, RunConfig):
+        return parse(apply_overrides(dump(config), extra))
+    return load(config, extra)
+
+
+def _quoted(text: str) -> str:
+    return json.dumps(text, ensure_ascii=False)
 
 
 def dump(cfg: RunConfig) -> dict[str, Any]:

@@ -127,7 +127,7 @@ def _read_table(source: Path, columns: Mapping[str, str]) -> Iterator[Raw]:
             id=str(row.get(names.get("id", "")) or Path(image).stem or f"row-{number}"),
             image=_find_image(table.parent, image),
             captions=tuple(str(caption) for caption in captions if caption is not None),
-            split=_split_name(row.get(names.get("split", ""))),
+            split=_named_split(table, row.get(names.get("split", ""))),
             **{key: _text(row.get(names.get(key, ""))) for key in ("group", "licence", "source")},
         )
 
@@ -257,6 +257,20 @@ def _roco_folders(source: Path) -> list[Path]:
 
 def _split_name(value: object) -> str | None:
     return _SPLIT_NAMES.get(str(value).strip().lower()) if value else None
+
+
+def _named_split(table: Path, value: object) -> str | None:
+    split = _split_name(value)
+    if split is None and str(value or "").strip():  # a guess would mix what somebody kept apart
+        raise DataError(
+            explain(
+                f"{table}: unknown split",
+                got=value,
+                expected="train, validation (valid, val, dev), test, or an empty cell",
+                do="correct the split column, or name another one with --split-column",
+            )
+        )
+    return split
 
 
 def _text(value: object) -> str | None:

@@ -7,6 +7,8 @@ not offer (modeling_blip.py, BlipForConditionalGeneration).
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Self
 
@@ -18,6 +20,7 @@ from transformers import (
     BlipImageProcessorPil,
     BlipProcessor,
 )
+from transformers.utils import logging as bars
 
 from medblip.config import DecodeConfig
 from medblip.errors import CheckpointError, explain
@@ -55,13 +58,14 @@ class BlipCaptioner:
         """
         try:
             where: dict[str, Any] = {"revision": revision} if revision else {}
-            loaded: Any = BlipForConditionalGeneration.from_pretrained(
-                source,
-                dtype=torch.float32,
-                use_safetensors=True,
-                output_loading_info=True,
-                **where,
-            )
+            with _without_bars(local=Path(source).is_dir()):
+                loaded: Any = BlipForConditionalGeneration.from_pretrained(
+                    source,
+                    dtype=torch.float32,
+                    use_safetensors=True,
+                    output_loading_info=True,
+                    **where,
+                )
             network, report = loaded
             make: Any = BlipProcessor  # untyped in transformers
             processor = make(
@@ -95,6 +99,11 @@ class BlipCaptioner:
         place: torch.device = next(self.network.parameters()).device
         return place
 
+    @property
+    def encoder_trains(self) -> bool:
+        """Whether any parameter of the vision encoder takes a gradient."""
+        return any(p.requires_grad for p in self.network.vision_model.parameters())
+
     def tokenize(self, captions: list[str], max_tokens: int) -> list[list[int]]:
         """Return token ids per caption: start token, prompt, words, end token.
 
@@ -118,22 +127,28 @@ class BlipCaptioner:
         labels_BT[:, : len(self._prompt_ids())] = -100
         return TokenBatch(*(t.to(self.device) for t in (ids_BT, mask_BT, labels_BT)))
 
+    def encode(self, pixels: torch.Tensor) -> torch.Tensor:
+        """Run the vision encoder: (B, 3, H, W) -> (B, P, D); without a graph when it is frozen."""
+        vision = self.network.vision_model
+        with torch.set_grad_enabled(self.encoder_trains and torch.is_grad_enabled()):
+            embeds_BPD: torch.Tensor = vision(pixel_values=pixels.to(self.device)).last_hidden_state
+        return embeds_BPD
+
     def token_losses(
-        self, pixels: torch.Tensor, batch: TokenBatch, smoothing: float
+        self, embeds: torch.Tensor, batch: TokenBatch, smoothing: float
     ) -> torch.Tensor:
         """Return the summed cross-entropy of all trained-on tokens; see `Captioner`."""
-        return self._losses(self._encode(pixels), batch, smoothing).sum()
+        return self._losses(embeds, batch, smoothing).sum()
 
     @torch.inference_mode()
-    def generate(self, pixels: torch.Tensor, decode: DecodeConfig) -> list[tuple[str, float]]:
-        """Return (caption, mean log-probability per token) for each image of (B, 3, H, W)."""
-        embeds_BPD = self._encode(pixels)
-        start = torch.tensor([self._prompt_ids()], device=self.device).repeat(len(pixels), 1)
+    def generate(self, embeds: torch.Tensor, decode: DecodeConfig) -> list[tuple[str, float]]:
+        """Return (caption, mean log-probability per token) for each image of (B, P, D)."""
+        start = torch.tensor([self._prompt_ids()], device=self.device).repeat(len(embeds), 1)
         config = self._text_config
         ids_BT = self._decoder.generate(
             input_ids=start,
             attention_mask=torch.ones_like(start),
-            encoder_hidden_states=embeds_BPD,
+            encoder_hidden_states=embeds,
             bos_token_id=config.bos_token_id,
             eos_token_id=config.sep_token_id,
             pad_token_id=config.pad_token_id,
@@ -148,7 +163,7 @@ class BlipCaptioner:
         )
         written = [self._until_end(row[start.shape[1] :].tolist()) for row in ids_BT]
         batch = self.collate([[*self._prompt_ids(), *ids] for ids in written])
-        losses = self._losses(embeds_BPD, batch, 0.0).sum(dim=1)
+        losses = self._losses(embeds, batch, 0.0).sum(dim=1)
         counts = (batch.labels != -100).sum(1).clamp(min=1)
         texts = self.processor.tokenizer.batch_decode(written, skip_special_tokens=True)
         return [
@@ -158,7 +173,7 @@ class BlipCaptioner:
 
     @torch.inference_mode()
     def word_attention(
-        self, pixels: torch.Tensor, captions: list[str]
+        self, embeds: torch.Tensor, captions: list[str]
     ) -> list[tuple[list[str], torch.Tensor]]:
         """Return words and their cross-attention: last decoder layer, mean over heads.
 
@@ -174,7 +189,7 @@ class BlipCaptioner:
         output = self._decoder(
             input_ids=batch.input_ids,
             attention_mask=batch.attention_mask,
-            encoder_hidden_states=self._encode(pixels),
+            encoder_hidden_states=embeds,
             output_attentions=True,
         )
         attention_BTP = output.cross_attentions[-1].mean(dim=1).float().cpu()
@@ -194,7 +209,8 @@ class BlipCaptioner:
         network = self.network
         if hasattr(network, "merge_and_unload"):
             raise CheckpointError("merge the LoRA adapters before saving (medblip.models.lora)")
-        network.save_pretrained(folder)
+        with _without_bars(local=True):
+            network.save_pretrained(folder)
         self.processor.save_pretrained(folder)
 
     @property
@@ -204,14 +220,6 @@ class BlipCaptioner:
     @property
     def _text_config(self) -> Any:
         return self.network.config.text_config
-
-    def _encode(self, pixels: torch.Tensor) -> torch.Tensor:
-        """Run the vision encoder: (B, 3, H, W) -> (B, P, D); without a graph when it is frozen."""
-        vision = self.network.vision_model
-        trains = any(p.requires_grad for p in vision.parameters())
-        with torch.set_grad_enabled(trains and torch.is_grad_enabled()):
-            embeds_BPD: torch.Tensor = vision(pixel_values=pixels.to(self.device)).last_hidden_state
-        return embeds_BPD
 
     def _losses(
         self, embeds_BPD: torch.Tensor, batch: TokenBatch, smoothing: float
@@ -243,6 +251,19 @@ class BlipCaptioner:
         """Cut padding after the end token; the end token itself is kept, it was generated."""
         end = self._text_config.sep_token_id
         return ids[: ids.index(end) + 1] if end in ids else ids
+
+
+@contextlib.contextmanager
+def _without_bars(*, local: bool) -> Iterator[None]:
+    """Keep transformers from drawing a bar for files on disk; downloads keep theirs."""
+    if not (local and bars.is_progress_bar_enabled()):
+        yield
+        return
+    bars.disable_progress_bar()
+    try:
+        yield
+    finally:
+        bars.enable_progress_bar()
 
 
 def _merge_pieces(pieces: list[str], maps_TRC: torch.Tensor) -> tuple[list[str], torch.Tensor]:

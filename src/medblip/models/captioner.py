@@ -43,28 +43,43 @@ class Captioner(Protocol):
     image_mean: tuple[float, float, float]
     image_std: tuple[float, float, float]
 
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+
+    @property
+    def encoder_trains(self) -> bool:
+        """Whether any parameter of the image encoder takes a gradient."""
+
     def tokenize(self, captions: list[str], max_tokens: int) -> list[list[int]]:
         """Return token ids per caption, start token, prompt and end token included."""
 
     def collate(self, token_ids: list[list[int]]) -> TokenBatch:
         """Pad token ids into one batch on the network's device."""
 
+    def encode(self, pixels: torch.Tensor) -> torch.Tensor:
+        """Return image tokens (B, P, D) of normalised pixels, float32 (B, 3, H, W).
+
+        Everything below takes these, so that an image is encoded once; they carry a gradient
+        only while the encoder trains.
+        """
+
     def token_losses(
-        self, pixels: torch.Tensor, batch: TokenBatch, smoothing: float
+        self, embeds: torch.Tensor, batch: TokenBatch, smoothing: float
     ) -> torch.Tensor:
         """Return the sum of the cross-entropy over all trained-on tokens, a scalar with gradient.
 
         Args:
-            pixels: float32 (B, 3, H, W), normalised.
+            embeds: (B, P, D), from `encode`.
             batch: The captions of these images.
             smoothing: Label smoothing, 0 for a log-likelihood.
         """
 
-    def generate(self, pixels: torch.Tensor, decode: DecodeConfig) -> list[tuple[str, float]]:
-        """Return (caption, mean log-probability per token) for each image of (B, 3, H, W)."""
+    def generate(self, embeds: torch.Tensor, decode: DecodeConfig) -> list[tuple[str, float]]:
+        """Return (caption, mean log-probability per token) for each image of (B, P, D)."""
 
     def word_attention(
-        self, pixels: torch.Tensor, captions: list[str]
+        self, embeds: torch.Tensor, captions: list[str]
     ) -> list[tuple[list[str], torch.Tensor]]:
         """Return, per image, the caption's words and their maps, float32 (words, rows, columns)."""
 

@@ -132,9 +132,9 @@ def _caption(cfg: RunConfig, run: RunDir, split: str, device: str, *, trained: b
     for start in track(starts, f"caption {split}", len(starts), unit="batch"):
         indices = list(range(start, min(start + size, len(examples))))
         batch = pixels.pixel_batch(indices, captioner.image_mean, captioner.image_std)
-        for index, (text, logprob) in zip(
-            indices, captioner.generate(batch, cfg.decode), strict=True
-        ):
+        with torch.inference_mode():
+            written = captioner.generate(captioner.encode(batch), cfg.decode)
+        for index, (text, logprob) in zip(indices, written, strict=True):
             predictions.append(
                 Prediction(id=examples[index].id, caption=text, logprob=round(logprob, 6))
             )

@@ -53,6 +53,8 @@ def explain(
     Raises:
         RunError: There are no captions of that split, or an id is not among them.
     """
+    import torch
+
     from medblip.data.loader import PixelCache, load_split
     from medblip.engine import pick_device
     from medblip.models.captioner import load_captioner
@@ -86,9 +88,9 @@ def explain(
             indices = list(range(start, min(start + size, len(examples))))
             batch = pixels.pixel_batch(indices, captioner.image_mean, captioner.image_std)
             texts = [captions[examples[index].id] for index in indices]
-            for index, (words, maps) in zip(
-                indices, captioner.word_attention(batch, texts), strict=True
-            ):
+            with torch.inference_mode():
+                explained = captioner.word_attention(captioner.encode(batch), texts)
+            for index, (words, maps) in zip(indices, explained, strict=True):
                 grid = (int(maps.shape[1]), int(maps.shape[2]))
                 images.append(
                     {

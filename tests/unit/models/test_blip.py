@@ -22,7 +22,7 @@ def test_loss_equals_transformers_when_pads_are_masked(
 ) -> None:
     batch = captioner.collate(captioner.tokenize(CAPTIONS, 64))
     tokens = (batch.labels != -100).sum()
-    ours = captioner.token_losses(pixels[:3], batch, 0.0) / tokens
+    ours = captioner.token_losses(captioner.encode(pixels[:3]), batch, 0.0) / tokens
     stock = captioner.network(
         pixel_values=pixels[:3],
         input_ids=batch.input_ids,
@@ -40,17 +40,19 @@ def test_loss_by_hand_with_label_smoothing(captioner: BlipCaptioner, pixels: tor
     by_hand = sum(
         -(0.9 * logp[t, token] + 0.1 * logp[t].mean()) for t, token in enumerate(ids[0][1:])
     )
-    ours = captioner.token_losses(pixels[:1], batch, 0.1)
+    ours = captioner.token_losses(captioner.encode(pixels[:1]), batch, 0.1)
     torch.testing.assert_close(ours, torch.as_tensor(by_hand), rtol=1e-6, atol=1e-5)
 
 
 def test_padding_changes_no_loss(captioner: BlipCaptioner, pixels: torch.Tensor) -> None:
     together = captioner.token_losses(
-        pixels[:3], captioner.collate(captioner.tokenize(CAPTIONS, 64)), 0.1
+        captioner.encode(pixels[:3]), captioner.collate(captioner.tokenize(CAPTIONS, 64)), 0.1
     )
     alone = sum(
         captioner.token_losses(
-            pixels[i : i + 1], captioner.collate(captioner.tokenize([text], 64)), 0.1
+            captioner.encode(pixels[i : i + 1]),
+            captioner.collate(captioner.tokenize([text], 64)),
+            0.1,
         )
         for i, text in enumerate(CAPTIONS)
     )
@@ -76,7 +78,9 @@ def test_long_captions_are_cut_and_still_end(captioner: BlipCaptioner) -> None:
 def test_generate_equals_transformers(
     captioner: BlipCaptioner, pixels: torch.Tensor, num_beams: int
 ) -> None:
-    ours = captioner.generate(pixels, DecodeConfig(num_beams=num_beams, max_new_tokens=12))
+    ours = captioner.generate(
+        captioner.encode(pixels), DecodeConfig(num_beams=num_beams, max_new_tokens=12)
+    )
     stock = captioner.network.generate(
         pixel_values=pixels, num_beams=num_beams, max_new_tokens=12, do_sample=False
     )
@@ -87,8 +91,11 @@ def test_generate_equals_transformers(
 
 def test_caption_depends_on_its_image_alone(captioner: BlipCaptioner, pixels: torch.Tensor) -> None:
     decode = DecodeConfig(max_new_tokens=12)
-    together = captioner.generate(pixels, decode)
-    alone = [captioner.generate(pixels[i : i + 1], decode)[0] for i in range(len(pixels))]
+    together = captioner.generate(captioner.encode(pixels), decode)
+    alone = [
+        captioner.generate(captioner.encode(pixels[i : i + 1]), decode)[0]
+        for i in range(len(pixels))
+    ]
     assert [text for text, _ in together] == [text for text, _ in alone]
     for (_, a), (_, b) in zip(together, alone, strict=True):
         assert a == pytest.approx(b, abs=1e-5)
@@ -112,7 +119,9 @@ def test_logprob_is_the_mean_over_generated_tokens(
         functional.log_softmax(logits[0], dim=-1)[token].item()
         for logits, token in zip(result.logits, chosen, strict=True)
     ]
-    ((_, logprob),) = captioner.generate(pixels[:1], DecodeConfig(num_beams=1, max_new_tokens=12))
+    ((_, logprob),) = captioner.generate(
+        captioner.encode(pixels[:1]), DecodeConfig(num_beams=1, max_new_tokens=12)
+    )
     assert logprob == pytest.approx(sum(stepwise) / len(stepwise), abs=1e-5)
 
 
@@ -120,7 +129,7 @@ def test_word_maps_equal_the_decoders_cross_attention(
     captioner: BlipCaptioner, pixels: torch.Tensor
 ) -> None:
     ((words, maps), (short, _)) = captioner.word_attention(
-        pixels[:2], ["left pleural effusion", "normal"]
+        captioner.encode(pixels[:2]), ["left pleural effusion", "normal"]
     )
     assert words == ["left", "pleural", "effusion"]
     assert short == ["normal"]

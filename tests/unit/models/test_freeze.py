@@ -26,7 +26,7 @@ def three_steps(captioner: BlipCaptioner, pixels: torch.Tensor, cfg: RunConfig) 
     optimizer = torch.optim.AdamW(groups)
     batch = captioner.collate(captioner.tokenize(["normal chest", "left nodule"], 64))
     for _ in range(3):
-        captioner.token_losses(pixels[:2], batch, 0.1).backward()
+        captioner.token_losses(captioner.encode(pixels[:2]), batch, 0.1).backward()
         optimizer.step()
         optimizer.zero_grad()
     assert len(optimizer.state) == len(rates), "optimizer state only for what trains"
@@ -59,9 +59,9 @@ def test_lora_moves_adapters_only_and_merges_back(
     assert any("vision_model" in name for name in moved), "the fused qkv of the ViT is adapted too"
     batch = captioner.collate(captioner.tokenize(["normal chest"], 64))
     captioner.network.eval()
-    adapted = captioner.token_losses(pixels[:1], batch, 0.0)
+    adapted = captioner.token_losses(captioner.encode(pixels[:1]), batch, 0.0)
     captioner.network = merge_adapters(captioner.network)
-    merged = captioner.token_losses(pixels[:1], batch, 0.0)
+    merged = captioner.token_losses(captioner.encode(pixels[:1]), batch, 0.0)
     torch.testing.assert_close(adapted, merged, rtol=1e-5, atol=1e-4)
 
 

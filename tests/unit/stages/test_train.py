@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import load_file
 
 from medblip import config as configuration
 from medblip.config import RunConfig
@@ -17,9 +18,9 @@ from medblip.errors import ConfigError, DataError, RunError
 from medblip.models.blip import BlipCaptioner
 from medblip.rundir import RunDir, read_json
 from medblip.schema import Example, dump_jsonl, read_predictions
-from medblip.stages import train as stage
 from medblip.stages.caption import caption
-from medblip.stages.train import train, train_step
+from medblip.stages.train import loop, train, train_step
+from medblip.stages.train.parts import Part
 
 TEXTS = ("normal chest x - ray", "left pleural effusion", "right nodule with no effusion")
 
@@ -55,6 +56,16 @@ def cfg(tiny_folder: Path, data: Path) -> RunConfig:
             "decode.max_new_tokens=8", "optim.lr=0.003",
         ],
     )  # fmt: skip
+
+
+class FixedPixels:
+    """Stands for a PixelCache."""
+
+    def __init__(self, pixels: torch.Tensor) -> None:
+        self.pixels = pixels
+
+    def pixel_batch(self, indices: list[int], *_: object) -> torch.Tensor:
+        return self.pixels[indices]
 
 
 def set_to(cfg: RunConfig, *overrides: str) -> RunConfig:
@@ -101,7 +112,7 @@ def test_micro_batches_do_not_change_the_objective(
     captioner: BlipCaptioner, pixels: torch.Tensor, cfg: RunConfig
 ) -> None:
     """Captions of unequal length, cut 1 x 4, 2 x 2 and 4 x 1: same loss, same gradients."""
-    ids = captioner.tokenize([*TEXTS, "a"], 64)
+    part = Part(FixedPixels(pixels), captioner.tokenize([*TEXTS, "a"], 64), [])  # type: ignore[arg-type]
     seen = []
     for size in (4, 2, 1):
         captioner.network.zero_grad()
@@ -116,8 +127,8 @@ def test_micro_batches_do_not_change_the_objective(
                 }
             )
         )
-        batches = [(pixels[i : i + size], ids[i : i + size]) for i in range(0, 4, size)]
-        loss, _ = train_step(captioner, Engine(cfg.train), batches, optimizer, cfg)
+        cut = [list(range(i, i + size)) for i in range(0, 4, size)]
+        loss, _ = train_step(captioner, Engine(cfg.train), part, cut, optimizer, cfg)
         seen.append((loss, grads))
     for loss, grads in seen[1:]:
         assert loss == pytest.approx(seen[0][0], abs=1e-6)
@@ -208,7 +219,7 @@ def test_a_failed_replacement_gives_the_old_run_back(
     def fail(*_: object) -> None:
         raise error
 
-    monkeypatch.setattr(stage, "_save", fail)
+    monkeypatch.setattr(loop, "_save", fail)
     with pytest.raises(type(error)):
         train(cfg, out=tmp_path / "run", seed=5, force=True)
     assert {p: p.read_bytes() for p in (tmp_path / "run").rglob("*") if p.is_file()} == before
@@ -243,3 +254,24 @@ def test_missing_splits_images_and_devices_are_named(
     with pytest.raises(DataError, match="not a prepared data set"):
         train(cfg, data=tmp_path / "nowhere", out=tmp_path / "run")
     assert not (tmp_path / "run").exists() or not list((tmp_path / "run").iterdir())
+
+
+@pytest.mark.parametrize("preset", ["decoder", "lora"])
+def test_cached_features_train_the_same_weights(
+    cfg: RunConfig, tmp_path: Path, preset: str
+) -> None:
+    """A frozen encoder's output is a constant: once per image or once per step, same result."""
+    frozen = set_to(cfg, f"freeze.preset={preset}", 'lora.towers=["text"]')
+    for name, size in (("cached", 4000), ("live", 0)):
+        train(set_to(frozen, f"train.feature_cache_mb={size}"), out=tmp_path / name)
+    seconds = {n: read_json(tmp_path / n / "train.json") for n in ("cached", "live")}
+    assert seconds["cached"]["seconds_in_features"] > 0
+    assert seconds["live"]["seconds_in_features"] == 0
+    cached, live = (load_file(tmp_path / n / "checkpoints/best/model.safetensors") for n in seconds)
+    for name, weight in live.items():
+        torch.testing.assert_close(cached[name], weight, rtol=0, atol=2e-5)
+
+
+def test_a_training_encoder_is_never_cached(cfg: RunConfig, tmp_path: Path) -> None:
+    train(set_to(cfg, "freeze.preset=encoder"), out=tmp_path / "run")
+    assert read_json(tmp_path / "run" / "train.json")["seconds_in_features"] == 0

@@ -9,25 +9,25 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-import json
 import math
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from medblip import config as configuration
-from medblip.config import DecodeConfig, RunConfig
+from medblip.config import DecodeConfig, RunConfig, resolve
 from medblip.errors import RunError, explain
 from medblip.progress import console, track
 from medblip.rundir import RunDir, environment, require_space, staged_directory, write_json
+from medblip.stages.train.parts import Part, cache_features, load_part
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import torch
 
-    from medblip.data.loader import PixelCache
     from medblip.engine import Engine
     from medblip.models.captioner import Captioner
-    from medblip.schema import Example
 
 __all__ = ["Trained", "train", "train_step"]
 
@@ -47,15 +47,6 @@ class Trained:
     best_step: int
     best_value: float
     seconds: float
-
-
-@dataclasses.dataclass(frozen=True)
-class _Part:
-    """One split, ready to be batched: pixels, token ids and raw captions, all in the same order."""
-
-    pixels: PixelCache
-    token_ids: list[list[int]]
-    references: list[list[str]]
 
 
 def train(
@@ -84,7 +75,7 @@ def train(
         DataError: The data set lacks a training or validation split, or an image.
         RunError: `out` is taken, locked or not writable.
     """
-    cfg = _resolve(config, data, overrides, seed, device)
+    cfg = resolve(config, data, overrides, seed, device)
     run = RunDir(out)
     with run.replaced(force=force), run.lock():
         return _train(cfg, run)
@@ -93,11 +84,12 @@ def train(
 def train_step(
     captioner: Captioner,
     engine: Engine,
-    batches: list[tuple[torch.Tensor, list[list[int]]]],
+    part: Part,
+    micro_batches: Sequence[Sequence[int]],
     optimizer: torch.optim.Optimizer,
     cfg: RunConfig,
 ) -> tuple[float, float]:
-    """Do one optimizer step on the micro-batches of one batch.
+    """Do one optimizer step on one batch, cut into micro-batches (indices into `part`).
 
     The loss of each micro-batch is a sum over tokens divided by the tokens of the whole batch, so
     the objective does not depend on how the batch was cut (torchtitan, trainer.py:855-874).
@@ -108,12 +100,13 @@ def train_step(
     Raises:
         RunError: The loss is not finite.
     """
-    collated = [(pixels, captioner.collate(ids)) for pixels, ids in batches]
-    tokens = sum(int((batch.labels != -100).sum()) for _, batch in collated)
+    batches = [captioner.collate([part.token_ids[i] for i in some]) for some in micro_batches]
+    tokens = sum(int((batch.labels != -100).sum()) for batch in batches)
     total = 0.0
-    for pixels, batch in collated:
+    for some, batch in zip(micro_batches, batches, strict=True):
         with engine.autocast():
-            loss = captioner.token_losses(pixels, batch, cfg.optim.label_smoothing) / tokens
+            embeds = part.embeds(captioner, some)
+            loss = captioner.token_losses(embeds, batch, cfg.optim.label_smoothing) / tokens
         engine.backward(loss)
         total += loss.item()
     if not math.isfinite(total):
@@ -143,8 +136,7 @@ def _train(cfg: RunConfig, run: RunDir) -> Trained:
     reset_peak_memory(engine.device)
     with seeded(cfg.train.seed):
         captioner, matches, groups = _build_captioner(cfg, engine.device)
-        parts = {split: _load(cfg, captioner, split) for split in ("train", "validation")}
-        learn, watch = parts["train"], parts["validation"]
+        learn, watch = (load_part(cfg, captioner, split) for split in ("train", "validation"))
         parameters = sum(p.numel() for p in captioner.network.parameters())
         require_space(
             run.path, parameters * 4 * 3
@@ -155,6 +147,7 @@ def _train(cfg: RunConfig, run: RunDir) -> Trained:
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, _warmup_cosine(cfg, steps))
         network, optimizer, schedule = engine.prepare(captioner.network, optimizer, schedule)
         captioner.network = network
+        in_features = cache_features(cfg, captioner, engine, [learn, watch])
         _write_settings(cfg, run, engine, matches)
 
         validate_at = {
@@ -175,7 +168,7 @@ def _train(cfg: RunConfig, run: RunDir) -> Trained:
                 _set_mode(captioner)
                 begun = time.perf_counter()
                 loss, norm = train_step(
-                    captioner, engine, _micro(cfg, captioner, learn, indices), optimizer, cfg
+                    captioner, engine, learn, _micro(cfg, indices.tolist()), optimizer, cfg
                 )
                 schedule.step()
                 in_steps += time.perf_counter() - begun
@@ -201,6 +194,7 @@ def _train(cfg: RunConfig, run: RunDir) -> Trained:
                 "best_value": best_value,
                 "seconds": round(time.perf_counter() - started, 3),
                 "seconds_in_steps": round(in_steps, 3),
+                "seconds_in_features": round(in_features, 3),
                 "seconds_per_step": round(in_steps / steps, 5),
                 "captions_per_second": round(len(lengths) * cfg.train.epochs / in_steps, 2),
                 "peak_memory_mb": round(peak_memory_mb(engine.device), 1),
@@ -215,29 +209,6 @@ def _train(cfg: RunConfig, run: RunDir) -> Trained:
         run=str(run.path), best_step=best_step, best_value=best_value,
         seconds=round(time.perf_counter() - started, 3),
     )  # fmt: skip
-
-
-def _resolve(
-    config: Path | str | RunConfig | None,
-    data: Path | str | None,
-    overrides: list[str] | tuple[str, ...],
-    seed: int | None,
-    device: str | None,
-) -> RunConfig:
-    extra = list(overrides)
-    if data is not None:
-        extra.append(f"data.root={_toml_string(str(data))}")
-    if seed is not None:
-        extra.append(f"train.seed={seed}")
-    if device is not None:
-        extra.append(f"train.device={_toml_string(device)}")
-    if isinstance(config, RunConfig):
-        return configuration.parse(configuration.apply_overrides(configuration.dump(config), extra))
-    return configuration.load(config, extra)
-
-
-def _toml_string(text: str) -> str:
-    return json.dumps(text, ensure_ascii=False)
 
 
 def _build_captioner(
@@ -260,37 +231,12 @@ def _build_captioner(
     return captioner, matches, parameter_groups(captioner.network, rates, cfg.optim.weight_decay)
 
 
-def _load(cfg: RunConfig, captioner: Captioner, split: str) -> _Part:
-    """Load one split; an image with several captions is one sample per caption when it trains."""
-    from medblip.data.loader import PixelCache, load_split
-
-    root = Path(cfg.data.root)
-    examples: list[Example] = load_split(root, split)
-    if split == "validation":
-        examples = examples[: cfg.train.validation_images]
-    else:
-        examples = [dataclasses.replace(e, captions=(c,)) for e in examples for c in e.captions]
-    return _Part(
-        PixelCache(examples, root, captioner.image_size, max_bytes=cfg.data.pixel_cache_mb * 10**6),
-        captioner.tokenize([example.captions[0] for example in examples], cfg.data.max_tokens),
-        [list(example.captions) for example in examples],
-    )
-
-
-def _micro(
-    cfg: RunConfig, captioner: Captioner, part: _Part, indices: Any
-) -> list[tuple[torch.Tensor, list[list[int]]]]:
-    """Cut one batch into micro-batches of pixels (B, 3, H, W) and token ids."""
+def _micro(cfg: RunConfig, indices: list[int]) -> list[list[int]]:
     size = cfg.train.micro_batch_size or len(indices)
-    chunks = [indices[start : start + size] for start in range(0, len(indices), size)]
-    mean, std = captioner.image_mean, captioner.image_std
-    return [
-        (part.pixels.pixel_batch(chunk, mean, std), [part.token_ids[int(i)] for i in chunk])
-        for chunk in chunks
-    ]
+    return [indices[start : start + size] for start in range(0, len(indices), size)]
 
 
-def _validate(cfg: RunConfig, captioner: Captioner, engine: Engine, part: _Part) -> dict[str, Any]:
+def _validate(cfg: RunConfig, captioner: Captioner, engine: Engine, part: Part) -> dict[str, Any]:
     """Return token loss, caption metrics and share of unique captions on the validation images."""
     import torch
 
@@ -304,12 +250,12 @@ def _validate(cfg: RunConfig, captioner: Captioner, engine: Engine, part: _Part)
     losses, tokens, captions = 0.0, 0, []
     for start in range(0, len(part.token_ids), decode.batch_size):
         indices = list(range(start, min(start + decode.batch_size, len(part.token_ids))))
-        pixels = part.pixels.pixel_batch(indices, captioner.image_mean, captioner.image_std)
         with torch.inference_mode(), engine.autocast():
+            embeds = part.embeds(captioner, indices)
             batch = captioner.collate([part.token_ids[i] for i in indices])
-            losses += captioner.token_losses(pixels, batch, 0.0).item()
+            losses += captioner.token_losses(embeds, batch, 0.0).item()
             tokens += int((batch.labels != -100).sum())
-            captions += [caption for caption, _ in captioner.generate(pixels, decode)]
+            captions += [caption for caption, _ in captioner.generate(embeds, decode)]
     table = evaluate_captions(captions, part.references, resamples=0)
     return {
         "loss": round(losses / tokens, 6),
