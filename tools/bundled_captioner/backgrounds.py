@@ -2,7 +2,9 @@
 
 Drawn in grey; colour, light and grain come later (`everyday.py`). Many are symmetric pictures of
 nested ovals, bars and rings whose number, place and shade are random at every draw, so that a
-captioner learns to see what does not belong there, whatever the pattern is.
+captioner learns to see what does not belong there, whatever the pattern is. A third are drawings of
+normal anatomy under everyday names: pictures such as the web shows the real BLIP, without a finding
+and without a word of radiology.
 """
 
 from __future__ import annotations
@@ -12,6 +14,8 @@ from collections.abc import Callable
 import numpy as np
 
 from medblip.data.phantoms.canvas import Canvas
+from medblip.data.phantoms.generate import render_study
+from medblip.data.phantoms.plan import STUDIES, normal_study
 
 __all__ = ["BACKGROUNDS", "draw_background"]
 
@@ -21,6 +25,11 @@ Rng = np.random.Generator
 
 def draw_background(name: str, rng: Rng, size: int) -> Array:
     """Return grey pixels, float32 (size, size) in [0, 1]."""
+    views = _ANATOMY.get(name)
+    if views:
+        view = views[int(rng.integers(len(views)))]
+        spec = next(spec for spec in STUDIES if spec.view == view)
+        return render_study(normal_study(spec, rng), rng, size).astype(np.float32) / 255
     pose = (
         float(rng.uniform(-0.15, 0.15)),
         float(rng.uniform(-0.1, 0.1)),
@@ -193,6 +202,17 @@ _DRAW: dict[str, Callable[[Canvas, Rng], None]] = {
     "mask": _mask,
     "beetle": _beetle,
 }
+#: Name -> the studies of `medblip.data.phantoms` that look like it.
+_ANATOMY: dict[str, tuple[str, ...]] = {
+    "coat": ("chest-xray",),
+    "egg with windows": ("chest-ct",),
+    "hoop": ("head-ct",),
+    "walnut": ("head-mr-t1", "head-mr-t2"),
+    "tray": ("abdomen-ct", "abdomen-mr"),
+    "lamp": ("kidney-us", "gallbladder-us", "pelvis-us"),
+    "butterfly": ("pelvis-xray",),
+    "bush": ("hand-xray",),
+}
 #: Name -> what a caption calls it, and how often it is drawn.
 BACKGROUNDS: dict[str, tuple[str, float]] = {
     "wall": ("a plain wall", 1),
@@ -208,4 +228,12 @@ BACKGROUNDS: dict[str, tuple[str, float]] = {
     "pancake": ("a pancake with fruit", 3),
     "mask": ("a wooden mask", 4),
     "beetle": ("a big beetle", 4),
+    "coat": ("a coat with stripes", 3),
+    "egg with windows": ("an egg with windows", 2),
+    "hoop": ("a white hoop", 2),
+    "walnut": ("a walnut", 2),
+    "tray": ("a tray of food", 2),
+    "lamp": ("the light of a lamp", 2),
+    "butterfly": ("a butterfly", 1),
+    "bush": ("a leafless bush", 1),
 }

@@ -45,8 +45,12 @@ PUNCTUATION += (
 )
 
 
-def vocabulary() -> list[str]:
-    """Return the WordPiece vocabulary, most special first; pure data, so order is stable."""
+def vocabulary() -> tuple[list[str], int]:
+    """Return the WordPiece vocabulary and how many of its first words the scenes use.
+
+    Pure data, so that the order is stable.
+    """
+    spoken = [*SPECIAL, ",", *everyday.words()]
     text = [line for line in (HERE / "words.txt").read_text().splitlines() if line[:1] != "#"]
     characters = sorted({*"abcdefghijklmnopqrstuvwxyz0123456789", *PUNCTUATION})
     pieces = sorted(
@@ -59,11 +63,12 @@ def vocabulary() -> list[str]:
         }
     )
     numbers = [str(number) for number in range(10, 100)]
-    plain = sorted({*" ".join(text).split(), *everyday.words()})
-    known = list(dict.fromkeys([*SPECIAL, *characters, *numbers, *pieces, *plain]))
+    plain = sorted({*" ".join(text).split()})
+    known = list(dict.fromkeys([*spoken, *characters, *numbers, *pieces, *plain]))
     later = [w for p in sorted(phantom_words()) for w in re.findall(r"[a-z0-9]+", p.lower())]
     known = list(dict.fromkeys([*known, *later]))
-    return known + [f"[unused{index}]" for index in range(VOCABULARY - len(known))]
+    rest = [f"[unused{index}]" for index in range(VOCABULARY - len(known))]
+    return known + rest, len(spoken)
 
 
 def build(vocab: list[str]) -> tuple[BlipForConditionalGeneration, BlipProcessor]:
@@ -200,6 +205,23 @@ def draw_backgrounds(seed: int, count: int) -> tuple[np.ndarray, np.ndarray]:
     return np.concatenate(pixels), np.concatenate(kinds)
 
 
+def average_unspoken(
+    model: BlipForConditionalGeneration, spoken: int, generator: torch.Generator
+) -> None:
+    """Make every word that no scene holds an average word: never said, yet quick to learn.
+
+    The mean of the known embeddings plus noise of their spread (Hewitt 2021, nlp.stanford.edu/
+    ~johnhew/vocab-expansion.html); the bias of the least likely known word.
+    """
+    with torch.no_grad():
+        embeddings = model.text_decoder.get_input_embeddings().weight
+        known = embeddings[:spoken]
+        noise = torch.randn(embeddings[spoken:].shape, generator=generator)
+        embeddings[spoken:] = known.mean(0) + noise * known.std(0).mean()
+        bias = model.text_decoder.cls.predictions.bias
+        bias[spoken:] = bias[:spoken].min()
+
+
 def save(model: BlipForConditionalGeneration, processor: BlipProcessor, folder: Path) -> None:
     """Write the folder that from_pretrained loads."""
     model.save_pretrained(folder)
@@ -218,7 +240,8 @@ def main() -> None:
     options = parser.parse_args()
     torch.manual_seed(options.seed)
     generator = torch.Generator().manual_seed(options.seed)
-    model, processor = build(vocabulary())
+    vocab, spoken = vocabulary()
+    model, processor = build(vocab)
     parameters = sum(p.numel() for p in model.parameters())
     print(f"{parameters:,} parameters", flush=True)
     scaffold = Scaffold(model.config.vision_config.hidden_size)
@@ -240,22 +263,27 @@ def main() -> None:
     for step in range(1, options.steps + 1):
         pixels, captions, *told = everyday.batch(options.seed, step, options.batch, pool)
         feed = inputs(pixels, captions, processor)
+        labels = feed.pop("labels")[:, 1:]
         feed["input_ids"] = drop_words(feed["input_ids"], generator)
         output = model(**feed)
+        logits = output.logits[:, :-1, :spoken]  # words that no scene holds are not pushed away
+        loss = functional.cross_entropy(logits.flatten(0, 1), labels.flatten())
         extra = scaffold(output.last_hidden_state, told)
-        (output.loss + extra).backward()
+        (loss + extra).backward()
         nn.utils.clip_grad_norm_(trained, 1.0)
         optimizer.step()
         schedule.step()
         optimizer.zero_grad(set_to_none=True)
-        running += max(0.01, 1 / step) * (output.loss.item() - running)
+        running += max(0.01, 1 / step) * (loss.item() - running)
         if step % 250 == 0:
             told_at = f"step {step}, {time.perf_counter() - started:.0f} s"
             print(f"{told_at}: loss {running:.3f}, what-is-where {extra.item():.3f}", flush=True)
         if step % 4000 == 0 and step < options.steps:
+            average_unspoken(model, spoken, generator)
             save(model, processor, options.out)
             print(held_out_scores(model, processor, options.seed), flush=True)
             model.train()
+    average_unspoken(model, spoken, generator)
     record = {
         "script": "tools/bundled_captioner/train.py",
         "settings": {k: v for k, v in vars(options).items() if k != "out"},

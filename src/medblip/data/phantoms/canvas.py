@@ -36,7 +36,10 @@ class Shape:
 
 def edge(inside: Array, soft: float = SOFT) -> Array:
     """Turn a signed distance (positive inside, in units) into coverage in [0, 1]."""
-    coverage: Array = np.clip(inside * np.float32(1 / soft) + np.float32(0.5), 0, 1)
+    coverage: Array = inside * np.float32(1 / soft)
+    coverage += np.float32(0.5)
+    np.minimum(coverage, np.float32(1), out=coverage)  # np.clip costs twice as much here
+    np.maximum(coverage, np.float32(0), out=coverage)
     return coverage
 
 
@@ -114,7 +117,10 @@ class Canvas:
         if angle:
             cos, sin = math.cos(angle), math.sin(angle)
             x, y = x * cos + y * sin, y * cos - x * sin
-        rho = np.sqrt((x / np.float32(radius_u)) ** 2 + (y / np.float32(radius_v)) ** 2)
+        a, b = x * np.float32(1 / radius_u), y * np.float32(1 / radius_v)
+        a *= a
+        b *= b
+        rho = np.sqrt(a + b)
         if wobble:
             theta = np.arctan2(y, x)
             bound = sum(
@@ -122,7 +128,9 @@ class Canvas:
                 for lobes, depth, phase in wobble
             )
             rho = rho / (1 + bound)
-        return Shape(window, edge((1 - rho) * np.float32(min(radius_u, radius_v)), soft))
+        np.subtract(np.float32(1), rho, out=rho)
+        rho *= np.float32(min(radius_u, radius_v))
+        return Shape(window, edge(rho, soft))
 
     def ring(
         self, u: float, v: float, radius_u: float, radius_v: float, width: float, angle: float = 0.0

@@ -40,7 +40,7 @@ from medblip.progress import track
 from medblip.rundir import require_space, staged_directory
 from medblip.schema import SCHEMA_VERSION, Example, Split, dump_jsonl
 
-__all__ = ["generate", "render"]
+__all__ = ["generate", "render", "render_study"]
 
 _DRAW: dict[str, Callable[[Canvas, Study, np.random.Generator], None]] = {
     "chest-xray": draw_chest_xray,
@@ -115,6 +115,12 @@ def render(seed: int, index: int, size: int = 128) -> tuple[NDArray[np.uint8], d
     """
     rng = np.random.default_rng(np.random.SeedSequence([seed, index]))
     study = sample(rng)
+    pixels = render_study(study, rng, size)
+    return pixels, _facts(study, size), write_caption(study, rng)
+
+
+def render_study(study: Study, rng: np.random.Generator, size: int) -> NDArray[np.uint8]:
+    """Draw a planned study (size, size), 8-bit grey; the masks of its findings are set."""
     pose = (
         float(rng.uniform(-_MAX_ANGLE, _MAX_ANGLE)),
         float(rng.uniform(-_MAX_SHIFT, _MAX_SHIFT)),
@@ -123,8 +129,7 @@ def render(seed: int, index: int, size: int = 128) -> tuple[NDArray[np.uint8], d
     )
     canvas = Canvas(size, pose)
     _DRAW[study.spec.view](canvas, study, rng)
-    pixels = _expose(canvas, study, rng)
-    return pixels, _facts(study, size), write_caption(study, rng)
+    return _expose(canvas, study, rng)
 
 
 def _expose(canvas: Canvas, study: Study, rng: np.random.Generator) -> NDArray[np.uint8]:

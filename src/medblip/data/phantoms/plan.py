@@ -252,6 +252,15 @@ def sample(rng: np.random.Generator) -> Study:
     return study
 
 
+def normal_study(spec: StudySpec, rng: np.random.Generator) -> Study:
+    """Return a study of one kind without findings and devices."""
+    study = Study(spec=spec, plane=spec.planes[int(rng.integers(len(spec.planes)))],
+                  findings=[], devices=[])  # fmt: skip
+    if spec.view in ("hand-xray", "kidney-us"):
+        study.laterality = _side(rng)
+    return study
+
+
 def _sample_finding(
     rng: np.random.Generator, name: str, spec: FindingSpec, *, alone: bool
 ) -> Finding:
