@@ -51,9 +51,7 @@ def main() -> None:
             encode(noisy)
 
     whole, least = cpu_seconds(everything), cpu_seconds(floor)
-    print(
-        f"{IMAGES / whole:.0f} phantoms per second and core; noise and PNG alone {least / whole:.0%}"
-    )
+    print(f"{IMAGES / whole:.0f} phantoms per second and core; noise and PNG {least / whole:.0%}")
     print(
         json.dumps(
             {

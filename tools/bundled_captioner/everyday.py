@@ -9,12 +9,23 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+from typing import NamedTuple
 
 import numpy as np
 from backgrounds import BACKGROUNDS, draw_background
 from shapes import SHAPES
 
-__all__ = ["GRID", "Scene", "background_pool", "batch", "labels", "scene", "words"]
+__all__ = [
+    "GRID",
+    "THINGS",
+    "Batch",
+    "Scene",
+    "background_pool",
+    "batch",
+    "labels",
+    "scene",
+    "words",
+]
 
 Array = np.ndarray
 Rng = np.random.Generator
@@ -28,8 +39,8 @@ SHADES = {"black": 0.03, "dark": 0.22, "grey": 0.5, "pale": 0.76, "white": 0.97}
 SIZES = {"tiny": 0.12, "small": 0.2, "": 0.3, "big": 0.45}
 _GREY_SHARE, _BLURRY_SHARE = 0.67, 0.3
 _ROWS, _COLUMNS = ("top", "middle", "bottom"), ("left", "middle", "right")
-#: Patches per side in which train.py asks what is where.
-GRID = 8
+#: Patches per side in which train.py asks what is where; things per scene at most.
+GRID, THINGS = 8, 2
 _NAMES = tuple(SHAPES)
 _TONES = (*SHADES, *COLOURS)
 
@@ -50,15 +61,19 @@ class Scene:
     """Pixels, uint8 (size, size, 3); the caption; and what is where.
 
     Args:
+        owners: Per word of the caption (a comma counts as one) the thing it speaks of, or -1.
         background: Index among the backgrounds.
         shapes, tones: int64 (GRID, GRID): 0 nothing, else 1 + index of what fills the patch.
+        places: bool (THINGS, GRID, GRID): the patches of each thing.
     """
 
     pixels: Array
     caption: str
+    owners: list[int]
     background: int
     shapes: Array
     tones: Array
+    places: Array
 
 
 def labels() -> tuple[int, int, int]:
@@ -78,21 +93,33 @@ def background_pool(seed: int, first: int, count: int, size: int) -> tuple[Array
     return pixels, kinds
 
 
-def batch(
-    seed: int, number: int, count: int, pool: tuple[Array, Array]
-) -> tuple[Array, list[str], Array, Array, Array]:
-    """Draw `count` scenes in front of backgrounds of the pool; fields of `Scene`, stacked."""
+class Batch(NamedTuple):
+    """The fields of several scenes, stacked."""
+
+    pixels: Array
+    captions: list[str]
+    owners: list[list[int]]
+    background: Array
+    shapes: Array
+    tones: Array
+    places: Array
+
+
+def batch(seed: int, number: int, count: int, pool: tuple[Array, Array]) -> Batch:
+    """Draw `count` scenes in front of backgrounds of the pool."""
     rng = np.random.default_rng([seed, 2, number])
     pixels, kinds = pool
     drawn = []
     for index in rng.integers(len(kinds), size=count):
         drawn.append(scene(rng, pixels[index].astype(np.float32) / 255, int(kinds[index])))
-    return (
+    return Batch(
         np.stack([s.pixels for s in drawn]),
         [s.caption for s in drawn],
+        [s.owners for s in drawn],
         np.array([s.background for s in drawn]),
         np.stack([s.shapes for s in drawn]),
         np.stack([s.tones for s in drawn]),
+        np.stack([s.places for s in drawn]),
     )
 
 
@@ -102,18 +129,23 @@ def scene(rng: Rng, background: Array, kind: int) -> Scene:
     grey = rng.random() < _GREY_SHARE
     picture = _tinted(background, rng, grey)
     shapes, tones = np.zeros((2, GRID, GRID), np.int64)
-    things = []
-    cells = rng.permutation(9)[: rng.choice([0, 1, 2, 3], p=[0.1, 0.45, 0.35, 0.1])]
+    places = np.zeros((THINGS, GRID, GRID), bool)
+    things: list[Thing] = []
+    cells = rng.permutation(9)[: rng.choice(3, p=[0.1, 0.75, 0.15])]
     for cell in sorted(cells.tolist()):  # told in reading order
         thing = random_thing(cell, rng, grey)
-        thing = _paint(picture, thing, rng, shapes, tones)
+        thing, hit = _paint(picture, thing, rng)
+        shapes[hit] = 1 + _NAMES.index(thing.shape)
+        tones[hit] = 1 + _TONES.index(thing.tone)
+        places[len(things)] = hit
         things.append(thing)
     picture = _photograph(picture, rng, grey)
     pixels = (np.clip(picture, 0, 1) * 255).astype(np.uint8)
     if pixels.shape[2] == 1:
         pixels = np.broadcast_to(pixels, (size, size, 3))
     names = list(BACKGROUNDS)
-    return Scene(pixels, caption(names[kind], things, grey, rng), kind, shapes, tones)
+    text, owners = caption(names[kind], things, grey, rng)
+    return Scene(pixels, text, owners, kind, shapes, tones, places)
 
 
 def random_thing(cell: int, rng: Rng, grey: bool) -> Thing:
@@ -128,17 +160,26 @@ def random_thing(cell: int, rng: Rng, grey: bool) -> Thing:
     )
 
 
-def caption(background: str, things: list[Thing], grey: bool, rng: Rng) -> str:
-    """Say what is where, by the image's own left and right: the opposite of a radiologist's."""
+def caption(background: str, things: list[Thing], grey: bool, rng: Rng) -> tuple[str, list[int]]:
+    """Say what is where, by the image's own left and right: the opposite of a radiologist's.
+
+    Returns:
+        The caption, and per word the index of the thing it speaks of, or -1.
+    """
     kind = "a black and white photo of" if grey else "a photo of"
     behind = BACKGROUNDS[background][0]
+    parts: list[tuple[str, int]] = []
+    for index, thing in enumerate(things):
+        parts += [("and", -1)] if index else []
+        parts.append((f"{_name(thing)} {where(thing.cell)}", index))
     if not things:
-        return f"{kind} {behind}"
-    told = [f"{_name(thing)} {where(thing.cell)}" for thing in things]
-    listed = told[0] if len(told) == 1 else ", ".join(told[:-1]) + " and " + told[-1]
-    if rng.random() < 0.75:
-        return f"{kind} {listed} in front of {behind}"
-    return f"there is {listed}, and {behind} behind"
+        parts = [(f"{kind} {behind}", -1)]
+    elif rng.random() < 0.75:
+        parts = [(kind, -1), *parts, (f"in front of {behind}", -1)]
+    else:
+        parts = [("there is", -1), *parts, (f", and {behind} behind", -1)]
+    owners = [owner for text, owner in parts for _ in text.split()]
+    return " ".join(text for text, _ in parts).replace(" ,", ","), owners
 
 
 def where(cell: int) -> str:
@@ -158,9 +199,9 @@ def words() -> list[str]:
     for _ in range(4000):
         background = str(rng.choice(list(BACKGROUNDS)))
         grey = bool(rng.random() < 0.5)
-        cells = rng.permutation(9)[: rng.integers(0, 4)]
+        cells = rng.permutation(9)[: rng.integers(0, THINGS + 1)]
         things = [random_thing(int(cell), rng, grey) for cell in cells]
-        text = caption(background, things, grey, rng)
+        text, _ = caption(background, things, grey, rng)
         found.update(text.replace(",", " ").split())
     return sorted(found)
 
@@ -178,8 +219,8 @@ def _axis(size: int) -> Array:
     return np.linspace(-1, 1, size, dtype=np.float32)
 
 
-def _paint(picture: Array, thing: Thing, rng: Rng, shapes: Array, tones: Array) -> Thing:
-    """Paint one thing into `picture`, note it in the grids, and return what was painted."""
+def _paint(picture: Array, thing: Thing, rng: Rng) -> tuple[Thing, Array]:
+    """Paint one thing into `picture`; return what was painted, and its patches (GRID, GRID)."""
     size = len(picture)
     cx = (thing.cell % 3 - 1) * 0.58 + rng.uniform(-0.15, 0.15)
     cy = (thing.cell // 3 - 1) * 0.58 + rng.uniform(-0.15, 0.15)
@@ -201,21 +242,17 @@ def _paint(picture: Array, thing: Thing, rng: Rng, shapes: Array, tones: Array) 
         thing = dataclasses.replace(thing, tone="white" if behind.mean() < 0.5 else "black")
         colour = _colour(thing.tone, picture.shape[2])
     here += (mask * rng.uniform(0.65, 1.0))[..., None] * (colour - here)
-    _note(mask > 0.5, rows.start, columns.start, size, thing, shapes, tones)
-    return thing
+    return thing, _patches(mask > 0.5, rows.start, columns.start, size)
 
 
-def _note(
-    mask: Array, top: int, left: int, size: int, thing: Thing, shapes: Array, tones: Array
-) -> None:
-    """Write the thing into every patch of which it covers a tenth, or the most of itself."""
+def _patches(mask: Array, top: int, left: int, size: int) -> Array:
+    """Return the patches of which a mask covers a tenth, or the most of itself."""
     ys, xs = np.nonzero(mask)
     side = size // GRID
     patches = (ys + top) // side * GRID + (xs + left) // side
     counts = np.bincount(patches, minlength=GRID * GRID).reshape(GRID, GRID)
-    hit = (counts >= 0.1 * side * side) | ((counts > 0) & (counts == counts.max()))
-    shapes[hit] = 1 + _NAMES.index(thing.shape)
-    tones[hit] = 1 + _TONES.index(thing.tone)
+    hit: Array = (counts >= 0.1 * side * side) | ((counts > 0) & (counts == counts.max()))
+    return hit
 
 
 def _span(centre: float, reach: float, size: int) -> slice:

@@ -14,7 +14,6 @@ import math
 import platform
 import re
 import time
-from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
@@ -23,6 +22,7 @@ import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional
+from torch.utils.data import DataLoader, Dataset
 from transformers import (
     BertTokenizer,
     BlipConfig,
@@ -35,7 +35,6 @@ from medblip.data.phantoms import vocabulary as phantom_words
 from medblip.metrics import evaluate_captions
 
 HERE = Path(__file__).parent
-Told = Sequence[np.ndarray]  # background (B,), shapes and tones (B, GRID, GRID)
 SIZE = 128
 VOCABULARY = 1536  # the rest is [unused], as in BERT
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "[DEC]"]
@@ -118,13 +117,13 @@ def sine_cosine(rows: int, width: int) -> torch.Tensor:
 
 
 def inputs(
-    pixels: np.ndarray, captions: list[str], processor: BlipProcessor
+    pixels: np.ndarray | torch.Tensor, captions: list[str], processor: BlipProcessor
 ) -> dict[str, torch.Tensor]:
     """Return what the model's forward takes: normalised pixels, ids after [DEC], labels."""
     image = processor.image_processor
     mean = torch.tensor(image.image_mean).view(1, 3, 1, 1)
     std = torch.tensor(image.image_std).view(1, 3, 1, 1)
-    scaled = torch.from_numpy(pixels).permute(0, 3, 1, 2).float().div_(255)
+    scaled = torch.as_tensor(pixels).permute(0, 3, 1, 2).float().div_(255)
     text = processor.tokenizer(captions, padding=True, return_tensors="pt")
     ids = text["input_ids"]
     ids[:, 0] = processor.tokenizer.convert_tokens_to_ids("[DEC]")
@@ -138,13 +137,28 @@ def inputs(
 
 
 def drop_words(ids: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-    """Replace 30 % of the words that the decoder reads by [MASK]: then it must look at the image.
+    """Replace 15 % of the words that the decoder reads by [MASK]: then it must look at the image.
 
     Word dropout, as in Bowman et al. 2016 (arXiv 1511.06349, section 3.2).
     """
-    drop = torch.rand(ids.shape, generator=generator) < 0.3
+    drop = torch.rand(ids.shape, generator=generator) < 0.15
     drop[:, 0] = False
     return ids.masked_fill(drop, SPECIAL.index("[MASK]"))
+
+
+class Batches(Dataset[everyday.Batch]):
+    """The batch of every step; drawn in another process while this one trains."""
+
+    def __init__(
+        self, seed: int, steps: int, size: int, pool: tuple[np.ndarray, np.ndarray]
+    ) -> None:
+        self.seed, self.steps, self.size, self.pool = seed, steps, size, pool
+
+    def __len__(self) -> int:
+        return self.steps
+
+    def __getitem__(self, step: int) -> everyday.Batch:
+        return everyday.batch(self.seed, step, self.size, self.pool)
 
 
 class Scaffold(nn.Module):
@@ -160,15 +174,40 @@ class Scaffold(nn.Module):
         self.shape = nn.Linear(width, shapes)
         self.tone = nn.Linear(width, tones)
 
-    def forward(self, embeds: torch.Tensor, told: Told) -> torch.Tensor:
+    def forward(self, embeds: torch.Tensor, told: everyday.Batch) -> torch.Tensor:
         """Return the sum of three mean cross-entropies; embeds (B, 1 + GRID * GRID, D)."""
         patches = embeds[:, 1:].flatten(0, 1)
-        background, shapes, tones = (torch.from_numpy(part).flatten() for part in told)
         return (
-            functional.cross_entropy(self.background(embeds[:, 0]), background)
-            + functional.cross_entropy(self.shape(patches), shapes)
-            + functional.cross_entropy(self.tone(patches), tones)
+            functional.cross_entropy(
+                self.background(embeds[:, 0]), torch.as_tensor(told.background)
+            )
+            + functional.cross_entropy(self.shape(patches), torch.as_tensor(told.shapes).flatten())
+            + functional.cross_entropy(self.tone(patches), torch.as_tensor(told.tones).flatten())
         )
+
+
+def looking(cross_attention: torch.Tensor, told: everyday.Batch) -> torch.Tensor:
+    """Return how far the decoder looks away from the thing it is about to name, >= 0.
+
+    Mean of -log(attention on the patches of the thing), over the words that speak of a thing. Where
+    things are is known here, so a decoder need not find out by itself (Liu et al., arXiv
+    1605.09553); caption loss alone had not taught it to look after 6,000 steps.
+
+    Args:
+        cross_attention: (B, T, 1 + GRID * GRID) of the last layer, mean over heads; row t predicts
+            token t + 1, which is word t of the caption.
+        told: The scenes.
+    """
+    rows = [
+        (image, word, owner)
+        for image, owners in enumerate(told.owners)
+        for word, owner in enumerate(owners)
+        if owner >= 0
+    ]
+    image, word, owner = torch.tensor(rows).T
+    places = torch.as_tensor(told.places).flatten(2)[image, owner]
+    mass = (cross_attention[image, word, 1:] * places).sum(-1)
+    return -(mass + 1e-6).log().mean()
 
 
 def held_out_scores(
@@ -180,12 +219,12 @@ def held_out_scores(
     references: list[list[str]] = []
     pool = everyday.background_pool(seed + 1_000_003, 0, scenes, SIZE)
     for part in range(scenes // 64):
-        pixels, captions, *_ = everyday.batch(seed + 1_000_003, part, 64, pool)
-        feed = inputs(pixels, captions, processor)
+        told = everyday.batch(seed + 1_000_003, part, 64, pool)
+        feed = inputs(told.pixels, told.captions, processor)
         with torch.no_grad():
             ids = model.generate(pixel_values=feed["pixel_values"], num_beams=3, max_new_tokens=48)
         hypotheses += processor.tokenizer.batch_decode(ids, skip_special_tokens=True)
-        references += [[c] for c in captions]
+        references += [[c] for c in told.captions]
     for hypothesis, reference in list(zip(hypotheses, references, strict=True))[:5]:
         print("  ", hypothesis, "<-", reference[0])
     table = evaluate_captions(hypotheses, references)
@@ -236,6 +275,7 @@ def main() -> None:
     parser.add_argument("--pool", type=int, default=30000, help="backgrounds drawn before training")
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--lr", type=float, default=1e-3)
+    parser.add_argument("--looking", type=float, default=0.2, help="weight of that loss")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     torch.manual_seed(options.seed)
@@ -260,16 +300,25 @@ def main() -> None:
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, rate)
     started, running = time.perf_counter(), 0.0
     pool = draw_backgrounds(options.seed, options.pool)
-    for step in range(1, options.steps + 1):
-        pixels, captions, *told = everyday.batch(options.seed, step, options.batch, pool)
-        feed = inputs(pixels, captions, processor)
-        labels = feed.pop("labels")[:, 1:]
-        feed["input_ids"] = drop_words(feed["input_ids"], generator)
-        output = model(**feed)
+    batches = DataLoader(
+        Batches(options.seed, options.steps, options.batch, pool),
+        batch_size=None, num_workers=1, prefetch_factor=4,
+    )  # fmt: skip
+    for step, told in enumerate(batches, start=1):
+        feed = inputs(told.pixels, told.captions, processor)
+        embeds = model.vision_model(pixel_values=feed["pixel_values"]).last_hidden_state
+        output = model.text_decoder(
+            input_ids=drop_words(feed["input_ids"], generator),
+            attention_mask=feed["attention_mask"],
+            encoder_hidden_states=embeds,
+            output_attentions=True,
+            use_cache=False,
+        )
         logits = output.logits[:, :-1, :spoken]  # words that no scene holds are not pushed away
-        loss = functional.cross_entropy(logits.flatten(0, 1), labels.flatten())
-        extra = scaffold(output.last_hidden_state, told)
-        (loss + extra).backward()
+        loss = functional.cross_entropy(logits.flatten(0, 1), feed["labels"][:, 1:].flatten())
+        seen = scaffold(embeds, told)
+        away = looking(output.cross_attentions[-1].mean(dim=1), told)
+        (loss + seen + options.looking * away).backward()
         nn.utils.clip_grad_norm_(trained, 1.0)
         optimizer.step()
         schedule.step()
@@ -277,7 +326,8 @@ def main() -> None:
         running += max(0.01, 1 / step) * (loss.item() - running)
         if step % 250 == 0:
             told_at = f"step {step}, {time.perf_counter() - started:.0f} s"
-            print(f"{told_at}: loss {running:.3f}, what-is-where {extra.item():.3f}", flush=True)
+            print(f"{told_at}: loss {running:.3f}, what-is-where {seen.item():.3f}, "
+                  f"looking away {away.item():.3f}", flush=True)  # fmt: skip
         if step % 4000 == 0 and step < options.steps:
             average_unspoken(model, spoken, generator)
             save(model, processor, options.out)
