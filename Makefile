@@ -4,7 +4,7 @@ BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-long check lint types fix bench docs wheel clean
+.PHONY: help demo test test-long check lint types fix bench docs picture browser wheel clean
 
 help: ## what can be made
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -51,6 +51,14 @@ bench: .venv/.installed-dev ## every benchmark; each ends with one JSON line
 
 docs: .venv/.installed-dev ## docs/cli.md from the command line itself
 	@$(BIN)/python docs/make_cli.py
+
+picture: ## docs/img/report.png from runs/demo/report.html, by Chromium
+	@mkdir -p docs/img
+	@chromium --headless --no-sandbox --disable-gpu --hide-scrollbars --window-size=1200,1500 \
+	  --virtual-time-budget=3000 --screenshot=docs/img/report.png file://$(CURDIR)/runs/demo/report.html
+
+browser: ## Debian's Chromium, as a system package (needs root): the report is tested in it
+	@command -v chromium >/dev/null || { apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium; }
 
 wheel: .venv/.installed-dev ## dist/*.whl
 	@$(BIN)/python -m build --wheel --no-isolation --outdir dist .

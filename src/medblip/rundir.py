@@ -13,7 +13,7 @@ import platform
 import shutil
 import socket
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from importlib import metadata
 from pathlib import Path
@@ -25,10 +25,12 @@ from medblip.schema import SCHEMA_VERSION, check_version
 __all__ = [
     "RunDir",
     "environment",
+    "json_text",
     "read_json",
     "require_space",
     "staged_directory",
     "staged_file",
+    "staged_texts",
     "write_bytes",
     "write_json",
     "write_text",
@@ -87,6 +89,24 @@ def staged_directory(path: Path) -> Iterator[Path]:
             raise
 
 
+@contextlib.contextmanager
+def staged_texts(texts: Mapping[Path, str]) -> Iterator[None]:
+    """Write files that belong together aside; if the body succeeds they take their places.
+
+    All are old or all are new, however full the disk; the first one is renamed last, so that after
+    a kill, too, who finds it finds the others.
+
+    Raises:
+        RunError: The disk is full or a folder cannot be written; every file is untouched.
+    """
+    with contextlib.ExitStack() as stack:
+        for path, text in texts.items():
+            partial = stack.enter_context(staged_file(path))
+            with _explain_os_errors(path):
+                partial.write_text(text, encoding="utf-8")
+        yield
+
+
 def write_bytes(path: Path, data: bytes) -> None:
     """Replace the file `path` atomically."""
     with staged_file(path) as partial:
@@ -100,8 +120,13 @@ def write_text(path: Path, text: str) -> None:
 
 def write_json(path: Path, record: dict[str, Any]) -> None:
     """Replace the file `path` atomically with one JSON object; `schema_version` is added."""
+    write_text(path, json_text(record))
+
+
+def json_text(record: dict[str, Any]) -> str:
+    """Return what `write_json` writes."""
     text = json.dumps({"schema_version": SCHEMA_VERSION} | record, indent=1, ensure_ascii=False)
-    write_text(path, text + "\n")
+    return text + "\n"
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -266,9 +291,9 @@ class RunDir:
                     ) from None
                 path.unlink(missing_ok=True)
                 descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY)
-            os.write(descriptor, me.encode())
-            os.close(descriptor)
         try:
+            with _explain_os_errors(path), os.fdopen(descriptor, "w") as file:
+                file.write(me)
             yield
         finally:
             path.unlink(missing_ok=True)

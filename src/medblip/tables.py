@@ -58,7 +58,7 @@ def demo_table(result: Demonstrated) -> Table:
     table.add_column("system")
     for name in shown:
         table.add_column(name, justify="right")
-    for name in ("p vs zero-shot", "seconds", "trainable"):
+    for name in ("p vs zero-shot", "p vs encoder", "seconds", "trainable"):
         table.add_column(name, justify="right")
     for system, record in result.systems.items():
         cells = []
@@ -66,11 +66,11 @@ def demo_table(result: Demonstrated) -> Table:
             score = record["scores"][name]
             low, high = score["ci"]
             cells.append(f"{score['value']:.3f}\n[{low:.3f}, {high:.3f}]")
-        p = record["p_holm"]
+        tests = (record["p_vs_zero_shot"], record["p_vs_encoder"])
         table.add_row(
             system,
             *cells,
-            "-" if p is None else f"{p:.4f}",
+            *("-" if p is None else f"{p:.4f}" for p in tests),
             "-" if record["seconds"] is None else f"{record['seconds']:.0f}",
             "-" if record["trainable"] is None else f"{record['trainable']:,}",
         )

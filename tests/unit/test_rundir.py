@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -18,6 +19,7 @@ from medblip.rundir import (
     require_space,
     staged_directory,
     staged_file,
+    staged_texts,
     write_json,
     write_text,
 )
@@ -72,33 +74,181 @@ def test_a_directory_is_replaced_whole(tmp_path: Path) -> None:
     assert [p.name for p in (tmp_path / "best").iterdir()] == ["two"]
 
 
-def test_kill_while_saving_leaves_a_whole_directory(tmp_path: Path) -> None:
-    """Ten kills at different moments; the long suite does many more."""
-    script = f"""
+def test_files_that_belong_together_are_all_old_or_all_new(tmp_path: Path) -> None:
+    one, two = tmp_path / "one", tmp_path / "two"
+    for path in (one, two):
+        write_text(path, "old")
+
+    def fail_in_the_second_file() -> None:
+        with staged_texts({one: "new", two / "below a file": "new"}):
+            pass
+
+    def fail_in_the_body() -> None:
+        with staged_texts({one: "new", two: "new"}):
+            raise RunError("the third file does not fit")
+
+    for fail, words in ((fail_in_the_second_file, "cannot write"), (fail_in_the_body, "third")):
+        with pytest.raises(RunError, match=words):
+            fail()
+        assert files(tmp_path) == {"one": b"old", "two": b"old"}
+    with staged_texts({one: "new", two: "new"}):
+        assert (one.read_text(), two.read_text()) == ("old", "old")
+    assert files(tmp_path) == {"one": b"new", "two": b"new"}
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    """Return every file below a folder."""
+    return {
+        p.relative_to(folder).as_posix(): p.read_bytes() for p in folder.rglob("*") if p.is_file()
+    }
+
+
+def killed(script: str, arguments: list[str], delay: float = 0.0) -> None:
+    """Run a script; SIGKILL it `delay` seconds after its first line on standard output."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", script, *arguments], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    assert process.stdout is not None
+    assert process.stdin is not None
+    line = process.stdout.readline()
+    time.sleep(delay)
+    process.send_signal(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL, "it ended by itself"
+    process.stdout.close()
+    process.stdin.close()
+    assert line
+
+
+SAVES_FOR_EVER = """
 import itertools, sys
 from pathlib import Path
 from medblip.rundir import staged_directory
 for number in itertools.count():
-    with staged_directory(Path({str(tmp_path / "best")!r})) as folder:
+    with staged_directory(Path(sys.argv[1])) as folder:
         for name in "abc":
             (folder / name).write_text(str(number) * 20000)
     print(number, flush=True)
 """
-    for attempt in range(10):
-        process = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE)
-        assert process.stdout is not None
-        process.stdout.readline()
-        time.sleep(0.003 * attempt)
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-        process.stdout.close()
-        with staged_directory(tmp_path / "other"):
+
+
+def check_kill_while_saving(tmp_path: Path, delay: float) -> None:
+    """Kill, look at what is there, then let the next save tidy up."""
+    best, retired = tmp_path / "best", tmp_path / "best.old.partial"
+    killed(SAVES_FOR_EVER, [str(best)], delay)
+    # killed between two renames, the old one waits beside its place
+    whole = best if best.exists() else retired
+    texts = {(whole / name).read_text() for name in "abc"}
+    assert len(texts) == 1, "files of two saves are mixed"
+    with staged_directory(best) as folder:
+        assert {(best / name).read_text() for name in "abc"} == texts, "it is back in its place"
+        for name in "abc":
+            (folder / name).write_text("next")
+    assert [p.name for p in tmp_path.iterdir()] == ["best"]
+
+
+@pytest.mark.parametrize("attempt", range(10))
+def test_kill_while_saving_leaves_a_whole_directory(tmp_path: Path, attempt: int) -> None:
+    check_kill_while_saving(tmp_path, 0.003 * attempt)
+
+
+@pytest.mark.slow
+def test_many_kills_while_saving_leave_a_whole_directory(tmp_path: Path) -> None:
+    """Each kill meets what the one before it left, as on a machine that crashes again and again."""
+    moments = random.Random(0)
+    for _ in range(60):
+        check_kill_while_saving(tmp_path, moments.uniform(0, 0.05))
+
+
+def test_a_save_killed_between_its_two_renames_is_mended_by_the_next(tmp_path: Path) -> None:
+    """Random kills seldom meet this moment: the old folder is aside, the new one not yet there."""
+    write_text(tmp_path / "best.old.partial" / "weights", "old")
+    write_text(tmp_path / "best.partial" / "weights", "new")
+
+    def fail() -> None:
+        with staged_directory(tmp_path / "best"):
+            raise OSError(28, "No space left on device")
+
+    with pytest.raises(RunError, match="No space left"):
+        fail()
+    assert files(tmp_path) == {"best/weights": b"old"}
+
+
+REPLACES_AND_WAITS = """
+import sys
+from pathlib import Path
+from medblip.rundir import RunDir, write_json
+run, moment = RunDir(sys.argv[1]), sys.argv[2]
+with run.replaced(force=True), run.lock():
+    if moment != "nothing written":
+        write_json(run.config, {"run": "new"})
+        (run.path / "metrics.jsonl.partial").write_text("half a l")
+    if moment == "complete":
+        write_json(run.completion, {"run": "new"})
+    print("reached", flush=True)
+    sys.stdin.read()
+"""
+
+
+def a_run(path: Path, name: str) -> RunDir:
+    """Write a finished run whose files carry its name."""
+    run = RunDir(path)
+    write_json(run.config, {"run": name})
+    write_text(run.checkpoint / "weights", name)
+    write_json(run.completion, {"run": name})
+    return run
+
+
+@pytest.mark.parametrize("moment", ["nothing written", "half written"])
+@pytest.mark.parametrize("force", [False, True])
+def test_a_killed_replacement_gives_the_old_run_back(
+    tmp_path: Path, moment: str, force: bool
+) -> None:
+    """The next call finds the old run, and refuses or replaces it as if nothing had happened."""
+    run = a_run(tmp_path / "run", "old")
+    before = files(run.path)
+    killed(REPLACES_AND_WAITS, [str(run.path), moment])
+    assert not run.completion.exists(), "the kill came before the old run was moved aside"
+    if not force:
+        with pytest.raises(RunError, match="a finished run"), run.replaced(force=False):
             pass
-        best = tmp_path / "best"
-        if not best.exists():  # killed between two renames: the old one waits beside it
-            best = tmp_path / "best.old.partial"
-        texts = {(best / name).read_text() for name in "abc"}
-        assert len(texts) == 1, "files of two saves are mixed"
+    else:
+        # the next replacement fails too: what comes back is the old run, not half of the new one
+        def fail() -> None:
+            with run.replaced(force=True):
+                raise RunError("diverged")
+
+        with pytest.raises(RunError, match="diverged"):
+            fail()
+    assert files(run.path) == before
+    assert [p.name for p in tmp_path.iterdir()] == ["run"]
+
+
+def test_a_replacement_killed_after_it_was_complete_stands(tmp_path: Path) -> None:
+    run = a_run(tmp_path / "run", "old")
+    killed(REPLACES_AND_WAITS, [str(run.path), "complete"])
+    with pytest.raises(RunError, match="a finished run"), run.replaced(force=False):
+        pass
+    assert read_json(run.config)["run"] == read_json(run.completion)["run"] == "new"
+    with run.replaced(force=True):
+        a_run(run.path, "newer")
+    assert read_json(run.config)["run"] == "newer"
+    assert [p.name for p in tmp_path.iterdir()] == ["run"]
+
+
+def test_a_replacement_that_goes_on_is_not_taken_for_a_killed_one(tmp_path: Path) -> None:
+    run = a_run(tmp_path / "run", "old")
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    arguments = [sys.executable, "-c", REPLACES_AND_WAITS, str(run.path), "half written"]
+    with subprocess.Popen(arguments, **pipes) as writer:
+        assert writer.stdout is not None
+        assert writer.stdin is not None
+        assert writer.stdout.readline() == b"reached\n"
+        with pytest.raises(RunError, match=f"process {writer.pid}"), run.replaced(force=True):
+            pass
+        assert read_json(run.config)["run"] == "new"
+        writer.stdin.close()
+        assert writer.wait() == 0
+    assert read_json(run.config)["run"] == "new"
 
 
 def test_json_carries_its_version(tmp_path: Path) -> None:
@@ -139,3 +289,22 @@ def test_second_writer_is_refused_and_stale_locks_are_not(tmp_path: Path) -> Non
     with run.lock():
         assert (run.path / "LOCK").read_text().startswith(str(os.getpid()))
     assert not (run.path / "LOCK").exists()
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_a_lock_that_does_not_fit_leaves_nothing(tmp_path: Path, there: bool) -> None:
+    if there:
+        write_text(tmp_path / "run" / "config.json", "old")
+    before = sorted(tmp_path.rglob("*"))
+    script = """
+import resource, sys
+from medblip.rundir import RunDir
+resource.setrlimit(resource.RLIMIT_FSIZE, (0, resource.RLIM_INFINITY))  # as a full disk
+with RunDir(sys.argv[1]).lock():
+    pass
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script, tmp_path / "run"], capture_output=True, text=True
+    )
+    assert "medblip.errors.RunError: cannot write" in done.stderr
+    assert sorted(tmp_path.rglob("*")) == before

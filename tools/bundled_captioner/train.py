@@ -35,6 +35,12 @@ from medblip.data.phantoms import vocabulary as phantom_words
 from medblip.metrics import evaluate_captions
 
 HERE = Path(__file__).parent
+DATA = (
+    "Everyday scenes drawn by tools/bundled_captioner/everyday.py. Some backdrops are the anatomy "
+    "of medblip's phantoms without findings, under everyday names (a coat with stripes); no "
+    "finding is drawn and no radiological word is said. Words that no scene holds have average "
+    "embeddings."
+)
 SIZE = 128
 VOCABULARY = 1536  # the rest is [unused], as in BERT
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "[DEC]"]
@@ -271,8 +277,8 @@ def main() -> None:
     """Parse, train, save, score."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--steps", type=int, default=24000)
-    parser.add_argument("--pool", type=int, default=30000, help="backgrounds drawn before training")
+    parser.add_argument("--steps", type=int, default=14000)
+    parser.add_argument("--pool", type=int, default=20000, help="backgrounds drawn before training")
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--lr", type=float, default=1e-3)
     parser.add_argument("--looking", type=float, default=0.2, help="weight of that loss")
@@ -336,6 +342,7 @@ def main() -> None:
     average_unspoken(model, spoken, generator)
     record = {
         "script": "tools/bundled_captioner/train.py",
+        "data": DATA,
         "settings": {k: v for k, v in vars(options).items() if k != "out"},
         "parameters": parameters,
         "scenes_seen": options.steps * options.batch,

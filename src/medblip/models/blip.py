@@ -20,7 +20,7 @@ from transformers import (
     BlipImageProcessorPil,
     BlipProcessor,
 )
-from transformers.utils import logging as bars
+from transformers.utils import logging as transformers_logging
 
 from medblip.config import DecodeConfig
 from medblip.errors import CheckpointError, explain
@@ -256,6 +256,7 @@ class BlipCaptioner:
 @contextlib.contextmanager
 def _without_bars(*, local: bool) -> Iterator[None]:
     """Keep transformers from drawing a bar for files on disk; downloads keep theirs."""
+    bars: Any = transformers_logging  # untyped
     if not (local and bars.is_progress_bar_enabled()):
         yield
         return

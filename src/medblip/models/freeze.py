@@ -29,14 +29,16 @@ __all__ = [
 
 FROZEN = "frozen"
 _VISION = r"(^|\.)vision_model\."
-#: The paper's three regimes and LoRA; `lr` stands for optim.lr.
+_WORDS = r"\.word_embeddings\.|\.cls\.predictions\."
+#: The paper's three regimes and LoRA; `lr`, `vision` and `words` are rates of `optim`.
 _PRESETS: dict[str, tuple[tuple[str, str], ...]] = {
-    "full": ((".", "lr"),),
-    "decoder": ((_VISION, FROZEN), (".", "lr")),
-    "encoder": ((_VISION, "lr"), (".", FROZEN)),
+    "full": ((_VISION, "vision"), (_WORDS, "words"), (".", "lr")),
+    "decoder": ((_VISION, FROZEN), (_WORDS, "words"), (".", "lr")),
+    "encoder": ((_VISION, "vision"), (".", FROZEN)),
     "lora": ((r"\.lora_[AB]\.", "lr"), (".", FROZEN)),
     "custom": (),
 }
+_MAY_BE_IDLE = {pattern for preset in _PRESETS.values() for pattern, _ in preset}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,12 +59,17 @@ class Match:
 
 
 def rules_for(cfg: RunConfig) -> list[tuple[str, float | str]]:
-    """Return the user's rules followed by the preset's, `optim.lr` filled in."""
+    """Return the user's rules followed by the preset's, the rates of `optim` filled in."""
+    rates: dict[str, float | str] = {
+        "lr": cfg.optim.lr,
+        "vision": cfg.optim.lr * cfg.optim.vision_factor,
+        "words": cfg.optim.lr * cfg.optim.words_factor,
+        FROZEN: FROZEN,
+    }
     rules: list[tuple[str, float | str]] = list(cfg.freeze.rules)
     if cfg.freeze.preset == "lora" and cfg.lora.train_embeddings:
-        rules.append((r"\.word_embeddings\.", cfg.optim.lr))
-    for pattern, rate in _PRESETS[cfg.freeze.preset]:
-        rules.append((pattern, cfg.optim.lr if rate == "lr" else rate))
+        rules.append((r"\.word_embeddings\.", rates["words"]))
+    rules += [(pattern, rates[rate]) for pattern, rate in _PRESETS[cfg.freeze.preset]]
     return rules
 
 
@@ -150,8 +157,9 @@ def match_table(matches: list[Match]) -> Table:
 def _refuse_idle_rules(
     rules: list[tuple[str, float | str]], tensors: list[int], rates: dict[str, float]
 ) -> None:
-    """A rule that catches nothing is a typo, unless only the closing catch-all is left empty."""
-    idle = [p for (p, _), count in zip(rules, tensors, strict=True) if not count and p != "."]
+    """A rule of the user's that catches nothing is a typo."""
+    counted = zip(rules, tensors, strict=True)
+    idle = [p for (p, _), count in counted if not count and p not in _MAY_BE_IDLE]
     if idle or not rates:
         raise ConfigError(
             explain(

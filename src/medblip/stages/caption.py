@@ -12,7 +12,7 @@ from medblip import config as configuration
 from medblip.config import DecodeConfig, ModelConfig, RunConfig
 from medblip.errors import RunError, explain
 from medblip.progress import track
-from medblip.rundir import RunDir, environment, write_json, write_text
+from medblip.rundir import RunDir, environment, json_text, staged_texts, write_json
 from medblip.schema import Prediction, dump_jsonl
 
 if TYPE_CHECKING:
@@ -139,26 +139,24 @@ def _caption(cfg: RunConfig, run: RunDir, split: str, device: str, *, trained: b
                 Prediction(id=examples[index].id, caption=text, logprob=round(logprob, 6))
             )
     seconds = time.perf_counter() - begun
-    if not trained:
-        write_json(run.config, configuration.dump(cfg))
     target = run.predictions(split)
-    write_text(target, dump_jsonl(predictions))
     rate = len(examples) / seconds
-    write_json(
-        target.with_suffix(".json"),
-        {
-            "split": split,
-            "n": len(examples),
-            "data": cfg.data.root,
-            "model": cfg.model.name,
-            "trained": trained,
-            "prompt": cfg.model.prompt,
-            "decode": json.loads(json.dumps(dataclasses.asdict(cfg.decode))),
-            "seconds": round(seconds, 3),
-            "images_per_second": round(rate, 2),
-            "environment": environment(device=device, threads=torch.get_num_threads()),
-        },
-    )
+    record = {
+        "split": split,
+        "n": len(examples),
+        "data": cfg.data.root,
+        "model": cfg.model.name,
+        "trained": trained,
+        "prompt": cfg.model.prompt,
+        "decode": json.loads(json.dumps(dataclasses.asdict(cfg.decode))),
+        "seconds": round(seconds, 3),
+        "images_per_second": round(rate, 2),
+        "environment": environment(device=device, threads=torch.get_num_threads()),
+    }
+    texts = {target: dump_jsonl(predictions), target.with_suffix(".json"): json_text(record)}
+    with staged_texts(texts):
+        if not trained:
+            write_json(run.config, configuration.dump(cfg))
     return Captioned(
         predictions=str(target), images=len(examples), seconds=round(seconds, 3),
         images_per_second=round(rate, 2),

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from medblip import config as configuration
 from medblip.config import EvalConfig
 from medblip.errors import MetricError, RunError, explain
-from medblip.rundir import RunDir, write_json, write_text
+from medblip.rundir import RunDir, json_text, staged_texts
 from medblip.schema import Example, Prediction, Score, dump_jsonl, read_predictions
 
 if TYPE_CHECKING:
@@ -136,20 +136,18 @@ def _write(
     split: str,
     degenerate: dict[str, float],
 ) -> None:
-    """Write statistics first and the scores last: who finds the scores finds the rest."""
-    table.save_statistics(target.with_suffix(".npz"), ids=[example.id for example in examples])
+    """Write all or none, the scores last: who finds the scores finds the rest."""
     rows = [
         {"id": example.id}
         | {name: round(float(values[index]), 6) for name, values in table.per_image.items()}
         for index, example in enumerate(examples)
     ]
-    write_text(target.with_name(f"{split}.per_image.jsonl"), dump_jsonl(rows))
-    write_json(
-        target,
-        {
-            "split": split,
-            "n": len(examples),
-            "metrics": {name: dataclasses.asdict(score) for name, score in table.scores.items()},
-            "degeneration": degenerate,
-        },
-    )
+    record = {
+        "split": split,
+        "n": len(examples),
+        "metrics": {name: dataclasses.asdict(score) for name, score in table.scores.items()},
+        "degeneration": degenerate,
+    }
+    per_image = target.with_name(f"{split}.per_image.jsonl")
+    with staged_texts({target: json_text(record), per_image: dump_jsonl(rows)}):
+        table.save_statistics(target.with_suffix(".npz"), ids=[example.id for example in examples])

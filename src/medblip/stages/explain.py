@@ -51,7 +51,8 @@ def explain(
         device: As `train.device`.
 
     Raises:
-        RunError: There are no captions of that split, or an id is not among them.
+        RunError: There are no captions of that split, an id is not among them, or the data set is
+            another one.
     """
     import torch
 
@@ -74,7 +75,17 @@ def explain(
     chosen = _choose(list(captions), ids, limit, seed)
     root = Path(data) if data is not None else Path(cfg.data.root)
     by_id = {example.id: example for example in load_split(root, split)}
-    examples = [by_id[name] for name in chosen if name in by_id]
+    absent = [name for name in chosen if name not in by_id]
+    if absent:
+        raise RunError(
+            message(
+                f"{root} lacks images that were captioned",
+                got=f"{len(absent)} absent, first {absent[0]}",
+                expected=f"the data set whose {split} split this run captioned",
+                do="name it with --data",
+            )
+        )
+    examples = [by_id[name] for name in chosen]
     model = cfg.model
     if folder.checkpoint.is_dir():
         model = dataclasses.replace(model, name=str(folder.path))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 import torch
 
@@ -76,6 +78,24 @@ def test_first_match_wins_and_the_table_adds_up(captioner: BlipCaptioner) -> Non
     assert {rate for name, rate in rates.items() if "crossattention" in name} == {5e-5}
     assert {rate for name, rate in rates.items() if "crossattention" not in name} == {2e-5}
     assert match_table(matches).row_count == 3
+
+
+def test_the_tower_that_sees_learns_slower_and_new_words_faster(captioner: BlipCaptioner) -> None:
+    cfg = dataclasses.replace(
+        settings(preset="full"), optim=OptimConfig(lr=1e-3, vision_factor=0.5, words_factor=4)
+    )
+    _, rates = apply_rules(captioner.network, rules_for(cfg))
+    for name, rate in rates.items():
+        words = "word_embeddings" in name or "cls.predictions" in name
+        factor = 0.5 if name.startswith("vision_model") else 4 if words else 1
+        assert rate == pytest.approx(factor * 1e-3), name
+
+
+def test_own_rules_come_before_the_presets(captioner: BlipCaptioner) -> None:
+    cfg = settings(preset="full", rules=(("vision_model", "frozen"), ("text_decoder", 1e-4)))
+    _, rates = apply_rules(captioner.network, rules_for(cfg))
+    assert set(rates.values()) == {1e-4}
+    assert not any(name.startswith("vision_model") for name in rates)
 
 
 def test_decay_spares_vectors(captioner: BlipCaptioner) -> None:

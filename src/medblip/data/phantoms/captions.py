@@ -161,6 +161,7 @@ def _finding(study: Study, finding: Finding, rng: np.random.Generator) -> str:
     if finding.side == "bilateral":
         return _fill(_one(rng, _BILATERAL), g=grade, n=_PLURAL[noun])
     with_zone = finding.zone is not None and rng.random() < _ZONE
+    templates: tuple[str, ...]
     if finding.name == "fracture":
         templates = _BONE[study.spec.region]
     elif finding.name in ("nodule", "consolidation") and with_zone:

@@ -51,7 +51,7 @@ def draw_chest_xray(canvas: Canvas, study: Study, rng: np.random.Generator) -> N
             finding.mask = _nodule(canvas, finding, _ZONE_V[str(finding.zone)], rng)
         else:
             v0 = _ZONE_V[str(finding.zone)]
-            finding.mask = _consolidation(canvas, finding, lungs, (0.45, v0), 0.5, rng)
+            finding.mask = _consolidation(canvas, finding, lungs, (0.45, v0), 0.6, rng)
     for device in study.devices:
         device.mask = _device(canvas, device, rng)
 
@@ -94,7 +94,7 @@ def draw_chest_ct(canvas: Canvas, study: Study, rng: np.random.Generator) -> Non
             finding.mask = _nodule(canvas, finding, _SLICE_V[str(finding.zone)], rng, value=0.75)
         else:
             v0 = _SLICE_V[str(finding.zone)]
-            finding.mask = _consolidation(canvas, finding, lungs, (0.47, v0), 0.62, rng)
+            finding.mask = _consolidation(canvas, finding, lungs, (0.47, v0), 0.72, rng)
 
 
 def _vessels(canvas: Canvas, lungs: Array, rng: np.random.Generator) -> None:
@@ -239,7 +239,7 @@ def _consolidation(
 ) -> np.ndarray:
     """A patchy opacity with soft, irregular borders and air bronchograms, inside the lung."""
     s = sign(finding.side)
-    radius = 0.24 + 0.09 * finding.extent
+    radius = 0.26 + 0.09 * finding.extent
     wobble = [(3, 0.16, float(rng.uniform(0, 6))), (5, 0.12, float(rng.uniform(0, 6)))]
     patch = canvas.ellipse(
         s * (centre[0] + float(rng.uniform(-0.04, 0.04))),

@@ -83,8 +83,8 @@ def _brain(
     u, v = canvas.u, canvas.v
     shift = study.get("midline shift")
     bow = np.zeros_like(u)
-    if shift is not None:  # 0.14 of half the image is 9 pixels at 128, about 17 mm
-        reach = sign(shift.side) * (0.14 + 0.1 * shift.extent)
+    if shift is not None:  # 0.17 of half the image is 11 pixels at 128, about 20 mm
+        reach = sign(shift.side) * (0.17 + 0.1 * shift.extent)
         bow = np.float32(reach) * np.clip(1 - ((v + 0.05) / np.float32(0.72)) ** 2, 0, 1)
     x = u - bow  # distance from the falx
     folds = canvas.texture(rng, 15)

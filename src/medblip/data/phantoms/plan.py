@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 
 __all__ = ["STUDIES", "Device", "Finding", "FindingSpec", "Study", "StudySpec", "sample", "sign"]
 
-#: Shares of studies: normal, one finding, two findings (one where a study cannot hold two: 7 % do).
-SHARES = (0.20, 0.71, 0.09)
-DEVICE_SHARE = 0.15
+#: Shares of studies: normal, one finding, two findings (one where a study cannot hold two: 4 % do).
+SHARES = (0.18, 0.77, 0.05)
+DEVICE_SHARE = 0.10
 BILATERAL_SHARE = 0.12
 SIDES = ("right", "left")
 LOBES = ("frontal lobe", "parietal lobe", "occipital lobe")
@@ -128,7 +128,7 @@ STUDIES: tuple[StudySpec, ...] = (
         },
     ),
     StudySpec(
-        view="hand-xray", modality="X-ray", region="hand", planes=("PA",), weight=0.06,
+        view="hand-xray", modality="X-ray", region="hand", planes=("PA",), weight=0.07,
         field_of_view_mm=220, pairs=False,
         findings={
             "fracture": FindingSpec(
@@ -166,7 +166,7 @@ STUDIES: tuple[StudySpec, ...] = (
         },
     ),
     StudySpec(
-        view="head-mr-t1", modality="MR", region="head", planes=("axial",), weight=0.05,
+        view="head-mr-t1", modality="MR", region="head", planes=("axial",), weight=0.06,
         field_of_view_mm=240, pairs=False,
         findings={"ring-enhancing lesion": _lobar()},
     ),
@@ -176,7 +176,7 @@ STUDIES: tuple[StudySpec, ...] = (
         findings={"mass with oedema": _lobar(weight=1.3), "infarct": FindingSpec(zones=LOBES)},
     ),
     StudySpec(
-        view="abdomen-ct", modality="CT", region="abdomen", planes=("axial",), weight=0.08,
+        view="abdomen-ct", modality="CT", region="abdomen", planes=("axial",), weight=0.05,
         field_of_view_mm=400,
         findings={
             "hydronephrosis": FindingSpec(grade="severity"),
@@ -186,7 +186,7 @@ STUDIES: tuple[StudySpec, ...] = (
         },
     ),
     StudySpec(
-        view="abdomen-mr", modality="MR", region="abdomen", planes=("axial",), weight=0.05,
+        view="abdomen-mr", modality="MR", region="abdomen", planes=("axial",), weight=0.03,
         field_of_view_mm=400,
         findings={
             "hydronephrosis": FindingSpec(grade="severity"),
@@ -196,7 +196,7 @@ STUDIES: tuple[StudySpec, ...] = (
     ),
     StudySpec(
         view="kidney-us", modality="ultrasound", region="abdomen", planes=("transverse",),
-        weight=0.04, field_of_view_mm=180, pairs=False,
+        weight=0.05, field_of_view_mm=180, pairs=False,
         findings={
             "hydronephrosis": FindingSpec(grade="severity"),
             "renal cyst": FindingSpec(measured=True),

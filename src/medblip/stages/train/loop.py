@@ -155,6 +155,7 @@ def _train(cfg: RunConfig, run: RunDir) -> Trained:
         }
         lengths = [len(ids) for ids in learn.token_ids]
         best_step, best_value, step, in_steps = 0, -math.inf, 0, 0.0
+        _set_mode(captioner)
         for epoch in range(cfg.train.epochs):
             order = epoch_order(len(lengths), seed=cfg.train.seed, epoch=epoch)
             batches = length_bucketed_batches(lengths, order, cfg.train.batch_size)
@@ -165,7 +166,6 @@ def _train(cfg: RunConfig, run: RunDir) -> Trained:
                 unit="step",
             ):
                 step += 1
-                _set_mode(captioner)
                 begun = time.perf_counter()
                 loss, norm = train_step(
                     captioner, engine, learn, _micro(cfg, indices.tolist()), optimizer, cfg
@@ -185,6 +185,7 @@ def _train(cfg: RunConfig, run: RunDir) -> Trained:
                     if record[cfg.train.select] > best_value:
                         best_step, best_value = step, record[cfg.train.select]
                         _save(captioner, run)
+                    _set_mode(captioner)
         write_json(
             run.completion,
             {
@@ -278,6 +279,7 @@ def _save(captioner: Captioner, run: RunDir) -> None:
 
 
 def _set_mode(captioner: Captioner) -> None:
+    """Training mode for what trains; walking over all modules is too slow for every step."""
     from medblip.models.freeze import eval_frozen
 
     captioner.network.train()
