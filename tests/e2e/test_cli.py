@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -109,6 +110,14 @@ def test_finished_work_is_not_overwritten(study: Path) -> None:
         message = medblip(*command, code=2).stderr
         assert "--force" in message
     assert (study / "full" / "predictions" / "test.jsonl").read_bytes() == before
+
+
+def test_scores_of_replaced_captions_are_not_kept(study: Path, tmp_path: Path) -> None:
+    run = shutil.copytree(study / "zero", tmp_path / "zero")
+    assert (run / "scores" / "test.json").exists()
+    as_json("caption", run, "--model", "bundled", "--data", study / "data", *SHORT, "--force")
+    assert not (run / "scores" / "test.json").exists()
+    assert "no scores" in medblip("report", run, code=2).stderr
 
 
 @pytest.mark.parametrize(

@@ -53,7 +53,7 @@ def caption(
         decode: Generation settings; None: the run's.
         overrides: `decode.key=value` strings.
         device: As `train.device`.
-        force: Replace captions that are there.
+        force: Replace captions that are there; their scores and maps go, they are of other words.
 
     Raises:
         RunError: `run` holds no finished training, or the captions are there already.
@@ -157,6 +157,8 @@ def _caption(cfg: RunConfig, run: RunDir, split: str, device: str, *, trained: b
     with staged_texts(texts):
         if not trained:
             write_json(run.config, configuration.dump(cfg))
+    for of_old_captions in (run.scores(split), run.maps(split)):
+        of_old_captions.unlink(missing_ok=True)
     return Captioned(
         predictions=str(target), images=len(examples), seconds=round(seconds, 3),
         images_per_second=round(rate, 2),
