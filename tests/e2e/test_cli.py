@@ -112,6 +112,13 @@ def test_finished_work_is_not_overwritten(study: Path) -> None:
     assert (study / "full" / "predictions" / "test.jsonl").read_bytes() == before
 
 
+def test_maps_need_the_data_that_was_captioned(study: Path, tmp_path: Path) -> None:
+    as_json("data", "phantoms", "--out", tmp_path / "fewer", "--images", 10)
+    message = medblip("explain", study / "full", "--data", tmp_path / "fewer", code=2).stderr
+    assert "lacks images that were captioned" in message
+    assert "--data" in message
+
+
 def test_scores_of_replaced_captions_are_not_kept(study: Path, tmp_path: Path) -> None:
     run = shutil.copytree(study / "zero", tmp_path / "zero")
     assert (run / "scores" / "test.json").exists()
