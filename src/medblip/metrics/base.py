@@ -15,7 +15,16 @@ import numpy.typing as npt
 
 from medblip.metrics.ngrams import TokenPairs
 
-__all__ = ["Aggregation", "Floats", "Metric", "Ratio", "Statistics", "mean_statistics"]
+__all__ = [
+    "Aggregation",
+    "Agreement",
+    "Floats",
+    "Means",
+    "Metric",
+    "Ratio",
+    "Statistics",
+    "mean_statistics",
+]
 
 Floats = npt.NDArray[np.float64]
 
@@ -57,6 +66,50 @@ class Ratio(Aggregation):
         value = np.zeros_like(numerator)
         np.divide(numerator, denominator, out=value, where=denominator > 0)
         return value[..., None]
+
+
+class Means(Aggregation):
+    """Several means over the same images; statistics: one value per name, then 1 (0: not scored).
+
+    Args:
+        names: One per value.
+        signature: How the values were computed, e.g. model, revision, layer.
+    """
+
+    def __init__(self, names: Sequence[str], signature: str = "") -> None:
+        self.names = tuple(names)
+        self.signature = signature
+
+    def aggregate(self, sums: Floats) -> Floats:
+        """Return sums / number of scored images, (..., names); 0 where no image counts."""
+        count = sums[..., -1:]
+        values = np.zeros_like(sums[..., :-1])
+        np.divide(sums[..., :-1], count, out=values, where=count > 0)
+        return values
+
+
+class Agreement(Aggregation):
+    """Precision, recall and F1 of items that both sides name; statistics: both, said, true.
+
+    Where neither side names anything all three are 1: there was nothing to say.
+
+    Args:
+        name: What the items are; the metrics are `<name>-P`, `<name>-R`, `<name>-F1`.
+        signature: How items are found, e.g. the version of a lexicon.
+    """
+
+    def __init__(self, name: str, signature: str = "") -> None:
+        self.names = (f"{name}-P", f"{name}-R", f"{name}-F1")
+        self.signature = signature
+
+    def aggregate(self, sums: Floats) -> Floats:
+        """Return precision, recall, F1 (..., 3) from counts (..., 3): both, said, true."""
+        both, said, true = sums[..., 0], sums[..., 1], sums[..., 2]
+        below = np.stack([said, true, (said + true) / 2], axis=-1)
+        above = np.broadcast_to(both[..., None], below.shape)
+        values = np.where((said + true == 0)[..., None], 1.0, np.zeros_like(below))
+        np.divide(above, below, out=values, where=below > 0)
+        return values
 
 
 class Statistics:
