@@ -118,11 +118,19 @@ class Statistics:
     Args:
         metric: How to aggregate.
         values: Float64 (images, k).
+        context: What the values depend on besides the metric's own settings, e.g. the tokenizer
+            and the number of references.
     """
 
-    def __init__(self, metric: Aggregation, values: Floats) -> None:
+    def __init__(self, metric: Aggregation, values: Floats, context: str = "") -> None:
         self.metric = metric
         self.values = values
+        self.context = context
+
+    @property
+    def signature(self) -> str:
+        """All that a value depends on besides captions and references."""
+        return "|".join(filter(None, (self.context, self.metric.signature)))
 
     def corpus(self) -> Floats:
         """Return the value of each name on all images, (names,)."""

@@ -27,7 +27,6 @@ def scores(
     resamples: int,
     seed: int,
     groups: Ints | None = None,
-    context: str = "",
 ) -> dict[str, Score]:
     """Return value, 95 % percentile interval, n and signature per metric name.
 
@@ -36,7 +35,6 @@ def scores(
         resamples: 0: no interval (both ends equal the value).
         seed: Of the resampling.
         groups: Group number of each image (`group_numbers`); groups are drawn instead of images.
-        context: Put into each signature after the name, e.g. the tokenizer.
     """
     unit = "images" if groups is None else "groups"
     interval = f"ci:bootstrap{resamples},{unit},seed{seed}" if resamples else "ci:none"
@@ -45,7 +43,7 @@ def scores(
         corpus = family.corpus()
         ends = np.percentile(drawn, [2.5, 97.5], axis=0) if resamples else np.stack([corpus] * 2)
         for index, name in enumerate(family.metric.names):
-            parts = (name, context, family.metric.signature, interval)
+            parts = (name, family.signature, interval)
             found[name] = Score(
                 value=float(corpus[index]),
                 ci=(float(ends[0, index]), float(ends[1, index])),

@@ -13,7 +13,7 @@ import numpy as np
 from medblip.errors import MetricError, explain
 from medblip.metrics.base import Floats, Statistics
 from medblip.metrics.resampling import bootstrap, group_sums
-from medblip.metrics.table import StoredStatistics
+from medblip.metrics.stored import StoredStatistics
 
 __all__ = ["PairedTest", "approximate_randomisation", "holm", "paired_bootstrap"]
 
@@ -85,20 +85,28 @@ def approximate_randomisation(
         MetricError: The two were not scored on the same images in the same order, in the same way.
     """
     _check_comparable(system, baseline)
-    p_values: dict[str, float] = {}
-    for one, other in _common(system, baseline):
-        mine = group_sums(one.values, system.groups)
-        theirs = group_sums(other.values, system.groups)
-        observed = np.abs(one.corpus() - other.corpus())
-        both, gap = mine.sum(axis=0) + theirs.sum(axis=0), mine - theirs
-        reached = np.zeros(len(observed), dtype=np.int64)
-        for kept in _coin_flips(len(gap), trials, seed):
-            trial = theirs.sum(axis=0) + kept @ gap
-            difference = one.metric.aggregate(trial) - one.metric.aggregate(both - trial)
-            reached += (np.abs(difference) >= observed - _ROUNDING).sum(axis=0)
-        p = (reached + 1) / (trials + 1)
-        p_values |= dict(zip(one.metric.names, p.tolist(), strict=True))
-    return p_values
+    pairs = list(_common(system, baseline))
+    if not pairs:
+        return {}
+    mine, theirs = (
+        np.concatenate([group_sums(pair[side].values, system.groups) for pair in pairs], axis=1)
+        for side in (0, 1)
+    )
+    ends = np.cumsum([one.values.shape[1] for one, _ in pairs])[:-1]
+    observed = [np.abs(one.corpus() - other.corpus()) for one, other in pairs]
+    reached = [np.zeros(len(gap), dtype=np.int64) for gap in observed]
+    gap, rest, both = mine - theirs, theirs.sum(axis=0), mine.sum(axis=0) + theirs.sum(axis=0)
+    for kept in _coin_flips(len(gap), trials, seed):
+        swapped = rest + kept @ gap
+        parts = zip(
+            np.split(swapped, ends, axis=1), np.split(both - swapped, ends, axis=1), strict=True
+        )
+        for (one, _), (a, b), seen, count in zip(pairs, parts, observed, reached, strict=True):
+            difference = one.metric.aggregate(a) - one.metric.aggregate(b)
+            count += (np.abs(difference) >= seen - _ROUNDING).sum(axis=0)
+    names = [name for one, _ in pairs for name in one.metric.names]
+    p_values = (np.concatenate(reached) + 1) / (trials + 1)
+    return dict(zip(names, p_values.tolist(), strict=True))
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
@@ -122,7 +130,8 @@ def _coin_flips(units: int, trials: int, seed: int) -> Iterator[Floats]:
     block = max(1, _BLOCK_BYTES // (8 * units))
     for start in range(0, trials, block):
         size = min(block, trials - start)
-        yield np.stack([rng.integers(0, 2, units) for _ in range(size)]).astype(np.float64)
+        heads = rng.integers(0, 2, (size, units), dtype=np.uint8)
+        yield heads.astype(np.float64)
 
 
 def _common(
@@ -155,13 +164,13 @@ def _check_comparable(system: StoredStatistics, baseline: StoredStatistics) -> N
                 do="evaluate both again on the same prepared data set, with --force",
             )
         )
-    for name in system.signatures.keys() & baseline.signatures.keys():
-        if system.signatures[name] != baseline.signatures[name]:
+    for one, other in _common(system, baseline):
+        if one.signature != other.signature or one.metric.names != other.metric.names:
             raise MetricError(
                 explain(
-                    f"{name} was not computed in the same way for both systems",
-                    got=system.signatures[name],
-                    expected=baseline.signatures[name],
+                    f"{', '.join(one.metric.names)}: not computed in the same way for both systems",
+                    got=one.signature,
+                    expected=other.signature,
                     do="evaluate both again with the same medblip, with --force",
                 )
             )

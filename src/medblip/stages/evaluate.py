@@ -137,6 +137,8 @@ def _write(
     degenerate: dict[str, float],
 ) -> None:
     """Write all or none, the scores last: who finds the scores finds the rest."""
+    from medblip.metrics import save_statistics
+
     rows = [
         {"id": example.id}
         | {name: round(float(values[index]), 6) for name, values in table.per_image.items()}
@@ -150,4 +152,4 @@ def _write(
     }
     per_image = target.with_name(f"{split}.per_image.jsonl")
     with staged_texts({target: json_text(record), per_image: dump_jsonl(rows)}):
-        table.save_statistics(target.with_suffix(".npz"), ids=[example.id for example in examples])
+        save_statistics(target.with_suffix(".npz"), table.stored([e.id for e in examples]))

@@ -15,14 +15,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from medblip.errors import MetricError
-from medblip.metrics import evaluate_captions, load_statistics, tokenize
+from medblip.metrics import evaluate_captions, load_statistics, save_statistics, tokenize
 from medblip.metrics.base import Ratio, Statistics, mean_statistics
-from medblip.metrics.cider import Cider
 from medblip.metrics.degeneration import degeneration
 from medblip.metrics.ngrams import TokenPairs
 from medblip.metrics.resampling import bootstrap, bootstrap_weights, scores
 from medblip.metrics.significance import approximate_randomisation, holm, paired_bootstrap
-from medblip.metrics.table import LEXICAL, StoredStatistics
+from medblip.metrics.stored import StoredStatistics
 
 CAPTIONS = [
     "Chest X-ray showing a left pleural effusion.",
@@ -136,15 +135,11 @@ def test_rouge_by_hand() -> None:
 
 def test_cider_by_hand() -> None:
     """Two images, every word held by one: idf log 2 cancels, identical single words score 10/4."""
-    table = evaluate_captions(
-        ["aa", "zz"], [["aa"], ["bb"]], resamples=0, metrics=[*LEXICAL, Cider]
-    )
+    table = evaluate_captions(["aa", "zz"], [["aa"], ["bb"]], resamples=0)
     for name in ("CIDEr-D", "CIDEr"):
         np.testing.assert_allclose(table.per_image[name], [2.5, 0], atol=1e-15)
     # 2 of 3 words more than the reference: delta of bigrams is 2; plain CIDEr has no such factor.
-    table = evaluate_captions(
-        ["aa xx yy", "bb"], [["aa"], ["bb"]], resamples=0, metrics=[*LEXICAL, Cider]
-    )
+    table = evaluate_captions(["aa xx yy", "bb"], [["aa"], ["bb"]], resamples=0)
     plain = 10 / 4 / np.sqrt(3)
     assert table.per_image["CIDEr"][0] == pytest.approx(plain)
     assert table.per_image["CIDEr-D"][0] == pytest.approx(plain * np.exp(-4 / 72))
@@ -199,7 +194,7 @@ def test_a_signature_names_what_changes_the_number() -> None:
     one = evaluate_captions(CAPTIONS, [[c] for c in CAPTIONS], resamples=10, seed=3)
     two = evaluate_captions(CAPTIONS, [[c, c] for c in CAPTIONS], resamples=0)
     assert one.scores["BLEU-4"].signature == (
-        "BLEU-4|tok:ptb-compat|refs:1|medblip-metrics:1|length:closest|smooth:1e-15"
+        "BLEU-4|tok:ptb-compat|refs:1|medblip-metrics:2|length:closest|smooth:1e-15"
         "|ci:bootstrap10,images,seed3"
     )
     assert "idf:references,fixed" in one.scores["CIDEr-D"].signature
@@ -348,7 +343,7 @@ def test_holm_never_lowers_a_p_value_and_keeps_their_order(p_values: list[float]
 def test_statistics_survive_the_file(tmp_path: Path) -> None:
     facts = [{"modality": "X-ray", "region": "chest", "findings": [], "devices": []}] * 4
     table = evaluate_captions(CAPTIONS, [[c] for c in CAPTIONS], facts=facts, groups=list("aabb"))
-    table.save_statistics(tmp_path / "s.npz", ids=list("wxyz"))
+    save_statistics(tmp_path / "s.npz", table.stored(list("wxyz")))
     loaded = load_statistics(tmp_path / "s.npz")
     assert loaded.ids == tuple("wxyz")
     assert loaded.groups is not None

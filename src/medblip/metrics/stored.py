@@ -1,0 +1,99 @@
+"""Statistics of one system as a file, so that paired tests need no captions and no model."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import zipfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from medblip.errors import MetricError, explain
+from medblip.metrics.base import Aggregation, Agreement, Means, Ratio, Statistics
+from medblip.metrics.bleu import Bleu
+from medblip.metrics.ngrams import Ints
+from medblip.rundir import staged_file
+
+__all__ = ["StoredStatistics", "load_statistics", "save_statistics"]
+
+#: How an aggregation is made again from its class, names and signature.
+_KINDS: dict[str, Callable[[Sequence[str], str], Aggregation]] = {
+    "Bleu": lambda names, signature: Bleu(),
+    "Ratio": lambda names, signature: Ratio(names[0], signature),
+    "Means": lambda names, signature: Means(names, signature),
+    "Agreement": lambda names, signature: Agreement(names[0].removesuffix("-P"), signature),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class StoredStatistics:
+    """What paired tests need of one system: no captions.
+
+    Args:
+        ids: Image ids.
+        families: Statistics by family name.
+        groups: Number of each image's group, int64 (images,), or None when each stands alone.
+    """
+
+    ids: tuple[str, ...]
+    families: dict[str, Statistics]
+    groups: Ints | None
+
+
+def save_statistics(path: Path, system: StoredStatistics) -> None:
+    """Write the statistics (npz, no pickle) for later paired tests.
+
+    Raises:
+        RunError: The folder cannot be written.
+    """
+    arrays: dict[str, Any] = {f"family:{n}": s.values for n, s in system.families.items()}
+    arrays["ids"] = np.array(json.dumps(list(system.ids)))
+    arrays["kinds"] = np.array(json.dumps({n: _kind(s) for n, s in system.families.items()}))
+    if system.groups is not None:
+        arrays["groups"] = system.groups
+    with staged_file(path) as partial, partial.open("wb") as file:
+        np.savez_compressed(file, **arrays)
+
+
+def load_statistics(path: Path) -> StoredStatistics:
+    """Read what `save_statistics` wrote.
+
+    Raises:
+        MetricError: The file is absent or holds something else.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            stored = {name: file[name] for name in file.files}
+        ids = tuple(json.loads(str(stored["ids"])))
+        families = {
+            name: Statistics(
+                _KINDS[kind["kind"]](kind["names"], kind["signature"]),
+                stored[f"family:{name}"],
+                kind["context"],
+            )
+            for name, kind in json.loads(str(stored["kinds"])).items()
+        }
+    except (OSError, ValueError, KeyError, EOFError, AttributeError, zipfile.BadZipFile) as error:
+        raise MetricError(
+            explain(
+                f"{path}: statistics cannot be read",
+                got=type(error).__name__,
+                expected="the .npz that `medblip evaluate` writes beside the scores",
+                do="evaluate this run again with --force",
+            )
+        ) from error
+    return StoredStatistics(ids, families, stored.get("groups"))
+
+
+def _kind(family: Statistics) -> dict[str, Any]:
+    """Return the nearest base that `_KINDS` can make again, with its names and signature."""
+    kind = next(base.__name__ for base in type(family.metric).__mro__ if base.__name__ in _KINDS)
+    return {
+        "kind": kind,
+        "names": list(family.metric.names),
+        "signature": family.metric.signature,
+        "context": family.context,
+    }
