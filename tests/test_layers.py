@@ -96,7 +96,7 @@ def test_arrows_point_down() -> None:
         ("errors.py", "from medblip.stages.train import train"),
         ("stages/caption.py", "from medblip.stages.train import train"),
         ("stages/train.py", "def f():\n    from accelerate import Accelerator"),
-        ("cli.py", "import matplotlib.pyplot"),
+        ("cli/x.py", "import matplotlib.pyplot"),
     ],
 )
 def test_the_check_finds_what_it_is_for(tmp_path: Path, file: str, line: str) -> None:

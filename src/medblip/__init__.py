@@ -30,7 +30,9 @@ _HOMES = {
     "phantoms": "medblip.data.phantoms.generate",
     "prepare": "medblip.stages.prepare",
     "report": "medblip.stages.report",
+    "submit": "medblip.stages.submit",
     "train": "medblip.stages.train",
+    "validate_submission": "medblip.stages.submit",
     "MedblipError": "medblip.errors",
 }
 _NAMES_THERE = {"phantoms": "generate"}
@@ -47,7 +49,9 @@ __all__ = [
     "phantoms",
     "prepare",
     "report",
+    "submit",
     "train",
+    "validate_submission",
 ]
 
 

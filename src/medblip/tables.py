@@ -12,18 +12,78 @@ from medblip.schema import Score
 if TYPE_CHECKING:
     from medblip.stages.demo import Demonstrated
 
-__all__ = ["comparison_table", "demo_table", "score_table"]
+_AUDIT = ("audit-", "error-")
+
+__all__ = [
+    "audit_table",
+    "comparison_table",
+    "degeneration_line",
+    "demo_table",
+    "missing_lines",
+    "score_table",
+    "signature_lines",
+]
 
 
 def score_table(scores: Mapping[str, Score], title: str) -> Table:
-    """Return metric, value, 95 % interval and number of images."""
+    """Return metric, value, 95 % interval and n; the clinical audit has a table of its own."""
     table = Table(title=title)
     for column in ("metric", "value", "95 % interval", "n"):
         table.add_column(column, justify="left" if column == "metric" else "right")
     for name, score in scores.items():
-        low, high = score.ci
-        table.add_row(name, f"{score.value:.4f}", f"[{low:.4f}, {high:.4f}]", str(score.n))
+        if not name.startswith(_AUDIT):
+            low, high = score.ci
+            table.add_row(name, f"{score.value:.4f}", f"[{low:.4f}, {high:.4f}]", str(score.n))
     return table
+
+
+def signature_lines(scores: Mapping[str, Score]) -> str:
+    """Return the signature of every score, those that are equal together."""
+    names: dict[str, list[str]] = {}
+    for name, score in scores.items():
+        names.setdefault(score.signature.removeprefix(f"{name}|"), []).append(name)
+    return "\n".join(f"{', '.join(those)}: {signature}" for signature, those in names.items())
+
+
+def audit_table(scores: Mapping[str, Score]) -> Table | None:
+    """Return precision, recall and F1 per kind, and errors per 100 captions; None without them."""
+    kinds = [name.removesuffix("-F1") for name in scores if _is_kind(name)]
+    errors = [name for name in scores if name.startswith("error-")]
+    if not kinds and not errors:
+        return None
+    table = Table(title="Clinical audit: what captions assert, against the references")
+    for column in ("asserted", "precision", "recall", "F1", "95 % interval"):
+        table.add_column(column, justify="left" if column == "asserted" else "right")
+    for kind in kinds:
+        values = [scores[f"{kind}-{part}"] for part in ("P", "R", "F1")]
+        low, high = values[-1].ci
+        table.add_row(
+            kind.removeprefix("audit-"), *(f"{score.value:.3f}" for score in values),
+            f"[{low:.3f}, {high:.3f}]",
+        )  # fmt: skip
+    table.add_section()
+    for name in errors:
+        low, high = (100 * end for end in scores[name].ci)
+        table.add_row(
+            name.removeprefix("error-").replace("-", " "), "", "",
+            f"{100 * scores[name].value:.1f} per 100", f"[{low:.1f}, {high:.1f}]",
+        )  # fmt: skip
+    return table
+
+
+def degeneration_line(values: Mapping[str, float]) -> str:
+    """Return the signs of collapse in one line."""
+    parts = (f"{name.replace('_', ' ')} {value:g}" for name, value in values.items())
+    return "Captions: " + ", ".join(parts)
+
+
+def missing_lines(unavailable: Mapping[str, str]) -> str | None:
+    """Return what was not computed and why, a part per line; None when nothing is missing."""
+    return "\n".join(f"not computed: {part}: {why}" for part, why in unavailable.items()) or None
+
+
+def _is_kind(name: str) -> bool:
+    return name.startswith("audit-") and name.endswith("-F1")
 
 
 def comparison_table(rows: Sequence[Mapping[str, Any]]) -> Table:

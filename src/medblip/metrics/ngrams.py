@@ -6,8 +6,10 @@ Knows no metric.
 
 from __future__ import annotations
 
+import collections
 import dataclasses
 import functools
+import itertools
 from collections.abc import Sequence
 
 import numpy as np
@@ -87,38 +89,40 @@ class TokenPairs:
     @functools.cached_property
     def lengths(self) -> tuple[Ints, Ints]:
         """Words per caption (images,) and per reference (references,)."""
-        lengths = np.array([len(words) for words in self._words], dtype=np.int64)
+        lengths = self._encoded[1]
         return lengths[: len(self)], lengths[len(self) :]
 
     @functools.cached_property
     def orders(self) -> tuple[Order, ...]:
         """The n-grams of 1, 2, 3 and 4 words."""
-        vocabulary: dict[str, int] = {}
-        number = vocabulary.setdefault
-        flat = [number(word, len(vocabulary)) for words in self._words for word in words]
-        words = np.array(flat, dtype=np.int64)
-        lengths = np.concatenate(self.lengths)
+        words, lengths, distinct = self._encoded
+        vocabulary = distinct
         caption = np.repeat(np.arange(len(lengths)), lengths)
         left = np.repeat(np.cumsum(lengths), lengths) - np.arange(len(words))  # words to the end
-        start, gram, distinct = np.arange(len(words)), words, len(vocabulary)
+        start, gram = np.arange(len(words)), words
         orders = [self._order(caption, gram, distinct)]
         for length in range(2, LONGEST + 1):
             fits = left[start] >= length
             start = start[fits]
-            keys = gram[fits] * len(vocabulary) + words[start + length - 1]
+            keys = gram[fits] * vocabulary + words[start + length - 1]
             unique, gram = np.unique(keys, return_inverse=True)
             distinct = len(unique)
             orders.append(self._order(caption[start], gram, distinct))
         return tuple(orders)
 
     @functools.cached_property
-    def _words(self) -> list[list[str]]:
-        """All captions, then all references; a token that holds a no-break space counts as two.
+    def _encoded(self) -> tuple[Ints, Ints, int]:
+        """Words of all captions, then of all references, as numbers; words per text; vocabulary.
 
-        The published BLEU and CIDEr join tokens and split at white space again (`21 3/7`).
+        The published BLEU and CIDEr join tokens and split at white space again, so a token that
+        holds a no-break space (`21 3/7`) counts as two, and an empty one not at all.
         """
         flat = [*self.hypotheses, *(tokens for captions in self.references for tokens in captions)]
-        return [" ".join(tokens).split() for tokens in flat]
+        numbers, vocabulary = _number(flat)
+        if any(len(word.split()) != 1 for word in vocabulary):
+            flat = [" ".join(tokens).split() for tokens in flat]
+            numbers, vocabulary = _number(flat)
+        return numbers, np.array(list(map(len, flat)), dtype=np.int64), len(vocabulary)
 
     def _order(self, caption: Ints, gram: Ints, distinct: int) -> Order:
         counts = _count(caption, gram, distinct)
@@ -133,6 +137,14 @@ class TokenPairs:
         wanted = self.image[theirs.caption] * distinct + theirs.gram
         place = np.minimum(np.searchsorted(known, wanted), split - 1)
         return Order(distinct, mine, theirs, np.where(known[place] == wanted, place, -1))
+
+
+def _number(texts: Sequence[Sequence[str]]) -> tuple[Ints, dict[str, int]]:
+    """Return every word as a number, in order, and the number of each word."""
+    vocabulary: collections.defaultdict[str, int] = collections.defaultdict()
+    vocabulary.default_factory = vocabulary.__len__
+    words = itertools.chain.from_iterable(texts)
+    return np.array(list(map(vocabulary.__getitem__, words)), dtype=np.int64), vocabulary
 
 
 def _count(caption: Ints, gram: Ints, distinct: int) -> Counts:

@@ -6,12 +6,12 @@ p-values are (k + 1) / (n + 1), never 0 (Phipson and Smyth 2010, doi:10.2202/154
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 
 import numpy as np
 
 from medblip.errors import MetricError, explain
-from medblip.metrics.base import Floats, Statistics
+from medblip.metrics.base import Floats, Means, Ratio, Statistics
 from medblip.metrics.resampling import bootstrap, group_sums
 from medblip.metrics.stored import StoredStatistics
 
@@ -36,6 +36,7 @@ def paired_bootstrap(
     *,
     resamples: int = 10_000,
     seed: int = 0,
+    metrics: Collection[str] | None = None,
 ) -> dict[str, PairedTest]:
     """Resample images (or groups) with the same weights for both systems.
 
@@ -43,13 +44,13 @@ def paired_bootstrap(
     difference lies at least as far from the observed one as the observed one lies from 0.
 
     Returns:
-        One test per metric that both systems have.
+        One test per metric that both systems have, or of those named.
 
     Raises:
         MetricError: The two were not scored on the same images in the same order, in the same way.
     """
     _check_comparable(system, baseline)
-    pairs = list(_common(system, baseline))
+    pairs = list(_common(system, baseline, metrics))
     if not pairs:
         return {}
     mine = bootstrap([one for one, _ in pairs], resamples, seed, system.groups)
@@ -62,6 +63,8 @@ def paired_bootstrap(
         as_far = np.abs(differences - observed) >= np.abs(observed) - _ROUNDING
         p = (as_far.sum(axis=0) + 1) / (resamples + 1)
         for index, name in enumerate(one.metric.names):
+            if metrics is not None and name not in metrics:
+                continue
             interval = (float(low[index]), float(high[index]))
             tests[name] = PairedTest(float(observed[index]), interval, float(p[index]))
     return tests
@@ -73,19 +76,20 @@ def approximate_randomisation(
     *,
     trials: int = 10_000,
     seed: int = 0,
+    metrics: Collection[str] | None = None,
 ) -> dict[str, float]:
     """Swap the two systems' captions at random, image by image (or group by group).
 
     Noreen, Computer-Intensive Methods for Testing Hypotheses, 1989.
 
     Returns:
-        Two-sided p-value per metric that both systems have.
+        Two-sided p-value per metric that both systems have, or of those named.
 
     Raises:
         MetricError: The two were not scored on the same images in the same order, in the same way.
     """
     _check_comparable(system, baseline)
-    pairs = list(_common(system, baseline))
+    pairs = list(_common(system, baseline, metrics))
     if not pairs:
         return {}
     mine, theirs = (
@@ -106,7 +110,8 @@ def approximate_randomisation(
             count += (np.abs(difference) >= seen - _ROUNDING).sum(axis=0)
     names = [name for one, _ in pairs for name in one.metric.names]
     p_values = (np.concatenate(reached) + 1) / (trials + 1)
-    return dict(zip(names, p_values.tolist(), strict=True))
+    found = dict(zip(names, p_values.tolist(), strict=True))
+    return found if metrics is None else {name: found[name] for name in names if name in metrics}
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
@@ -135,11 +140,27 @@ def _coin_flips(units: int, trials: int, seed: int) -> Iterator[Floats]:
 
 
 def _common(
-    system: StoredStatistics, baseline: StoredStatistics
+    system: StoredStatistics, baseline: StoredStatistics, metrics: Collection[str] | None = None
 ) -> Iterator[tuple[Statistics, Statistics]]:
+    """Yield the families that both have and that hold a metric that is asked for."""
     for name, family in system.families.items():
-        if name in baseline.families:
-            yield family, baseline.families[name]
+        asked = metrics is None or not set(family.metric.names).isdisjoint(metrics)
+        if name in baseline.families and asked:
+            yield _on_shared_images(family, baseline.families[name])
+
+
+def _on_shared_images(one: Statistics, other: Statistics) -> tuple[Statistics, Statistics]:
+    """Leave out images that an external scorer could score for one system only."""
+    if not isinstance(one.metric, Ratio | Means):
+        return one, other
+    scored = (one.values[:, -1:] > 0) & (other.values[:, -1:] > 0)
+    if scored.all():
+        return one, other
+    first, second = (
+        Statistics(family.metric, np.where(scored, family.values, 0.0), family.context)
+        for family in (one, other)
+    )
+    return first, second
 
 
 def _check_comparable(system: StoredStatistics, baseline: StoredStatistics) -> None:
@@ -153,6 +174,15 @@ def _check_comparable(system: StoredStatistics, baseline: StoredStatistics) -> N
                 got=", ".join(parts) or "the same images in another order",
                 expected="one score per image, same images, same order",
                 do="caption and evaluate the same split of the same data set with both",
+            )
+        )
+    if system.references != baseline.references:
+        raise MetricError(
+            explain(
+                "the two systems were scored against different references",
+                got=f"digest {system.references or 'unknown'}",
+                expected=f"digest {baseline.references or 'unknown'}, that of the baseline",
+                do="evaluate both again with the same --references, with --force",
             )
         )
     if not _same_groups(system, baseline):

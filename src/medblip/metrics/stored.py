@@ -14,6 +14,7 @@ import numpy as np
 from medblip.errors import MetricError, explain
 from medblip.metrics.base import Aggregation, Agreement, Means, Ratio, Statistics
 from medblip.metrics.bleu import Bleu
+from medblip.metrics.meteor import Meteor
 from medblip.metrics.ngrams import Ints
 from medblip.rundir import staged_file
 
@@ -22,6 +23,7 @@ __all__ = ["StoredStatistics", "load_statistics", "save_statistics"]
 #: How an aggregation is made again from its class, names and signature.
 _KINDS: dict[str, Callable[[Sequence[str], str], Aggregation]] = {
     "Bleu": lambda names, signature: Bleu(),
+    "Meteor": lambda names, signature: Meteor(),
     "Ratio": lambda names, signature: Ratio(names[0], signature),
     "Means": lambda names, signature: Means(names, signature),
     "Agreement": lambda names, signature: Agreement(names[0].removesuffix("-P"), signature),
@@ -36,11 +38,13 @@ class StoredStatistics:
         ids: Image ids.
         families: Statistics by family name.
         groups: Number of each image's group, int64 (images,), or None when each stands alone.
+        references: Digest of the references, so that only scores against the same are compared.
     """
 
     ids: tuple[str, ...]
     families: dict[str, Statistics]
     groups: Ints | None
+    references: str = ""
 
 
 def save_statistics(path: Path, system: StoredStatistics) -> None:
@@ -51,6 +55,7 @@ def save_statistics(path: Path, system: StoredStatistics) -> None:
     """
     arrays: dict[str, Any] = {f"family:{n}": s.values for n, s in system.families.items()}
     arrays["ids"] = np.array(json.dumps(list(system.ids)))
+    arrays["references"] = np.array(system.references)
     arrays["kinds"] = np.array(json.dumps({n: _kind(s) for n, s in system.families.items()}))
     if system.groups is not None:
         arrays["groups"] = system.groups
@@ -85,7 +90,7 @@ def load_statistics(path: Path) -> StoredStatistics:
                 do="evaluate this run again with --force",
             )
         ) from error
-    return StoredStatistics(ids, families, stored.get("groups"))
+    return StoredStatistics(ids, families, stored.get("groups"), str(stored.get("references", "")))
 
 
 def _kind(family: Statistics) -> dict[str, Any]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
@@ -12,6 +14,7 @@ from medblip.errors import MetricError, explain
 from medblip.metrics.base import Floats, Metric, Ratio, Statistics
 from medblip.metrics.bleu import Bleu
 from medblip.metrics.cider import Cider
+from medblip.metrics.imageclef import rouge1_statistics
 from medblip.metrics.ngrams import Ints, TokenPairs
 from medblip.metrics.resampling import group_numbers, scores
 from medblip.metrics.rouge import RougeL
@@ -19,7 +22,18 @@ from medblip.metrics.stored import StoredStatistics
 from medblip.metrics.tokenize import tokenize
 from medblip.schema import Score
 
-__all__ = ["LEXICAL", "Table", "evaluate_captions", "lexical_families", "score_families"]
+__all__ = [
+    "DEFINITIONS",
+    "LEXICAL",
+    "Table",
+    "evaluate_captions",
+    "fact_families",
+    "lexical_families",
+    "references_note",
+    "rouge1_family",
+    "score_families",
+    "token_pairs",
+]
 
 #: Families computed from tokens.
 LEXICAL: tuple[type[Metric], ...] = (Bleu, RougeL, Cider)
@@ -48,9 +62,12 @@ class Table:
     families: dict[str, Statistics]
     groups: Ints | None
 
-    def stored(self, ids: Sequence[str]) -> StoredStatistics:
+    def stored(
+        self, ids: Sequence[str], references: Sequence[Sequence[str]] = ()
+    ) -> StoredStatistics:
         """Return what paired tests need."""
-        return StoredStatistics(tuple(ids), self.families, self.groups)
+        digest = hashlib.sha256(json.dumps([list(texts) for texts in references]).encode())
+        return StoredStatistics(tuple(ids), self.families, self.groups, digest.hexdigest()[:16])
 
 
 def evaluate_captions(
@@ -78,6 +95,7 @@ def evaluate_captions(
         MetricError: Lengths differ, the set is empty, or an image has no reference.
     """
     families = lexical_families(token_pairs(hypotheses, references), metrics)
+    families |= rouge1_family(hypotheses, references)
     if facts is not None:
         families |= fact_families(hypotheses, _as_many(facts, hypotheses, "sets of facts"))
     if groups is not None:
@@ -123,6 +141,15 @@ def lexical_families(
         metric = kind()
         found[kind.__name__] = Statistics(metric, metric.statistics(pairs), context)
     return found
+
+
+def rouge1_family(
+    hypotheses: Sequence[str], references: Sequence[Sequence[str]]
+) -> dict[str, Statistics]:
+    """Return ROUGE-1, which has a tokenizer of its own."""
+    found = rouge1_statistics(hypotheses, references)
+    context = f"{references_note(references)}|{DEFINITIONS}"
+    return {"Rouge1": Statistics(found.metric, found.values, context)}
 
 
 def references_note(references: Sequence[Sequence[Any]]) -> str:

@@ -5,99 +5,196 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
-from medblip.errors import RunError, explain
+from medblip.errors import MetricError, RunError, explain
 from medblip.progress import track
-from medblip.rundir import RunDir, read_json, write_json
+from medblip.rundir import RunDir, write_json
 
-__all__ = ["Compared", "compare"]
+if TYPE_CHECKING:
+    from medblip.metrics import StoredStatistics
+
+__all__ = ["HEADLINES", "Compared", "compare"]
+
+#: What is tested unless metrics are named: each further test makes all others harder to pass.
+HEADLINES = (
+    "BLEU-1", "BLEU-4", "ROUGE-L", "CIDEr-D", "METEOR", "ROUGE-1", "BERTScore-F1",
+    "sentence-cosine", "roco-concepts-F1", "fact-modality", "fact-region", "fact-finding",
+    "fact-side",
+)  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Compared:
     """Rows of `{system, baseline, metric, value, baseline_value, difference, ci, p, p_holm}`."""
 
-    comparison_file: str
+    comparison_file: str | None
     rows: list[dict[str, Any]]
 
 
 def compare(
-    runs: Sequence[Path | str],
+    systems: Sequence[Path | str],
     baseline: Path | str | None = None,
     *,
     split: str = "test",
+    references: Path | str | None = None,
     metrics: Sequence[str] | None = None,
+    test: Literal["bootstrap", "randomisation"] = "bootstrap",
     out: Path | str | None = None,
     resamples: int = 10_000,
     seed: int = 0,
 ) -> Compared:
-    """Test every run against a baseline by the paired bootstrap, Holm-corrected over all tests.
+    """Test every system against a baseline, Holm-corrected over all tests.
 
     Args:
-        runs: Run directories with scores of that split, from the same images.
+        systems: Run directories with scores of that split, `scores.json` files of `evaluate`, or,
+            with `references`, tables of captions; all of the same images.
         baseline: One of them; None: the first.
-        split: `train`, `validation` or `test`.
-        metrics: Names to test; None: all that every run has.
-        out: JSON file; None: `comparison.json` beside the baseline's run directory.
-        resamples: Bootstrap resamples.
+        split: Which split of a run or a data set.
+        references: Data set or table against which tables of captions are scored.
+        metrics: Names to test; `["all"]`: every one that all have; None: those of `HEADLINES`.
+        test: `bootstrap` (paired; also gives the interval's p) or `randomisation` (systems swapped
+            per image; the interval is still the bootstrap's).
+        out: JSON file; None: `comparison.json` beside the baseline's run directory, no file
+            otherwise.
+        resamples: Bootstrap resamples, and trials of the randomisation.
         seed: Of the resampling; both systems get the same weights.
 
     Raises:
-        RunError: A run has no scores, or there is nothing to compare.
-        MetricError: The runs were not scored on the same images.
+        RunError: A system has no scores, or there is nothing to compare.
+        MetricError: The systems were not scored on the same images, or lack a metric.
     """
-    from medblip.metrics import load_statistics
-    from medblip.metrics.significance import holm, paired_bootstrap
+    from medblip.metrics.significance import approximate_randomisation, holm, paired_bootstrap
 
-    folders = [RunDir(run) for run in runs]
-    base = RunDir(baseline if baseline is not None else runs[0])
-    systems = [folder for folder in folders if folder.path.resolve() != base.path.resolve()]
-    if not systems:
+    base = Path(baseline if baseline is not None else systems[0])
+    others = [Path(one) for one in systems if Path(one).resolve() != base.resolve()]
+    if not others:
         raise RunError(
             explain(
                 "nothing to compare",
-                got=", ".join(str(folder.path) for folder in folders) or "no run",
-                expected="a baseline and at least one other run",
-                do="name two or more run directories",
+                got=", ".join(map(str, systems)) or "no system",
+                expected="a baseline and at least one other system",
+                do="name two or more run directories, scores files or tables of captions",
             )
         )
-    scores = {folder.path: read_json(folder.scores(split)) for folder in [base, *systems]}
-    statistics = {
-        path: load_statistics(RunDir(path).scores(split).with_suffix(".npz")) for path in scores
-    }
+    loaded = {path: _load(path, split, references) for path in [base, *others]}
+    names = _names([base, *others])
+    wanted = _wanted(metrics, loaded)
     rows: list[dict[str, Any]] = []
-    for folder in track(systems, "paired tests", len(systems), unit="system"):
+    for path in track(others, "paired tests", len(others), unit="system"):
         tests = paired_bootstrap(
-            statistics[folder.path], statistics[base.path], resamples=resamples, seed=seed
+            loaded[path], loaded[base], resamples=resamples, seed=seed, metrics=wanted
         )
-        for name, test in tests.items():
-            if metrics is not None and name not in metrics:
-                continue
-            rows.append(
-                {
-                    "system": folder.path.name,
-                    "baseline": base.path.name,
-                    "metric": name,
-                    "value": scores[folder.path]["metrics"][name]["value"],
-                    "baseline_value": scores[base.path]["metrics"][name]["value"],
-                    "difference": test.difference,
-                    "ci": list(test.ci),
-                    "p": test.p,
-                }
+        p_values = {name: found.p for name, found in tests.items()}
+        if test == "randomisation":
+            p_values = approximate_randomisation(
+                loaded[path], loaded[base], trials=resamples, seed=seed, metrics=wanted
             )
+        values, theirs = _values(loaded[path]), _values(loaded[base])
+        rows += [
+            {
+                "system": names[path],
+                "baseline": names[base],
+                "metric": name,
+                "value": values[name],
+                "baseline_value": theirs[name],
+                "difference": found.difference,
+                "ci": list(found.ci),
+                "p": p_values[name],
+            }
+            for name, found in tests.items()
+        ]
     for row, corrected in zip(rows, holm([row["p"] for row in rows]), strict=True):
         row["p_holm"] = float(corrected)
-    target = Path(out) if out is not None else base.path.parent / "comparison.json"
+    target = Path(out) if out is not None else base.parent / "comparison.json"
+    if out is None and not base.is_dir():
+        return Compared(comparison_file=None, rows=rows)
+    kind = "paired bootstrap" if test == "bootstrap" else "approximate randomisation"
     write_json(
         target,
         {
             "split": split,
-            "baseline": base.path.name,
-            "test": f"paired bootstrap, {resamples} resamples, seed {seed}",
+            "baseline": names[base],
+            "test": f"{kind}, {resamples} resamples, seed {seed}",
             "correction": f"Holm over {len(rows)} tests",
-            "n": scores[base.path]["n"],
+            "n": len(loaded[base].ids),
             "rows": rows,
         },
     )
     return Compared(comparison_file=str(target), rows=rows)
+
+
+def _load(path: Path, split: str, references: Path | str | None) -> StoredStatistics:
+    """Return the statistics of one system, scored here when it is a table of captions."""
+    from medblip.data.captions import align, read_captions, read_references
+    from medblip.metrics import load_statistics
+    from medblip.metrics.suite import Material, Suite, compute
+    from medblip.metrics.table import score_families
+
+    if path.is_dir():
+        scores = RunDir(path).scores(split)
+        if not scores.exists():
+            raise RunError(
+                explain(
+                    f"{path}: no scores of the {split} split",
+                    got=f"{scores} is not there",
+                    expected="a run that was captioned and evaluated",
+                    do=f"run `medblip evaluate {path} --split {split}` first",
+                )
+            )
+        return load_statistics(scores.with_suffix(".npz"))
+    if path.with_suffix(".npz").exists():
+        return load_statistics(path.with_suffix(".npz"))
+    if references is None:
+        raise RunError(
+            explain(
+                f"{path}: nothing to compare",
+                got="no statistics beside it, and no references",
+                expected="scores that `medblip evaluate --out` wrote, or captions and references",
+                do="evaluate it with --out, or name the references with --references",
+            )
+        )
+    known = read_references(Path(references), split)
+    captions = align(read_captions(path), known.ids)
+    material = Material(known.ids, captions, known.captions, known.facts)
+    computed = compute(Suite(meteor=False), material)
+    table = score_families(computed.families, resamples=0, groups=known.groups)
+    return table.stored(known.ids, known.captions)
+
+
+def _names(paths: Sequence[Path]) -> dict[Path, str]:
+    """Return a short name per system: its file or folder, with the parent where two are equal."""
+    own = [path.resolve() for path in paths]
+    last = [path.name if path.is_dir() else path.stem for path in own]
+    return {
+        path: name if last.count(name) == 1 else f"{whole.parent.name}/{name}"
+        for path, whole, name in zip(paths, own, last, strict=True)
+    }
+
+
+def _wanted(metrics: Sequence[str] | None, loaded: dict[Path, StoredStatistics]) -> frozenset[str]:
+    """Return the names to test, all of which every system has."""
+    common = frozenset.intersection(*(frozenset(_values(system)) for system in loaded.values()))
+    if metrics is None:
+        return common.intersection(HEADLINES)
+    if list(metrics) == ["all"]:
+        return common
+    absent = [name for name in metrics if name not in common]
+    if absent:
+        raise MetricError(
+            explain(
+                "a metric that not every system has",
+                got=", ".join(absent),
+                expected=", ".join(sorted(common)),
+                do="name metrics of that list, or evaluate all systems with the same protocol",
+            )
+        )
+    return frozenset(metrics)
+
+
+def _values(system: StoredStatistics) -> dict[str, float]:
+    return {
+        name: float(value)
+        for family in system.families.values()
+        for name, value in zip(family.metric.names, family.corpus(), strict=True)
+    }

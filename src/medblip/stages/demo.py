@@ -112,7 +112,7 @@ def demo(
             caption(run.path, data, model=None if name in VARIANTS else BUNDLED, force=True)
             redo[name] = True
         if redo[name] or not run.scores("test").exists():
-            evaluate(run.path, data, force=True)
+            evaluate(run.path, data, meteor=False, force=True)  # its Java takes longer than all
     paths = [run.path for run in runs]
     shown = gallery_ids(data, "test", paths)
     for run in runs:
@@ -130,13 +130,13 @@ def demo(
         paths,
         data=data,
         out=root / "report.html",
-        comparison=compared.comparison_file,
+        comparison=str(compared.comparison_file),
         title="The study in miniature",
     )
     systems = {run.path.name: _summary(run, compared.rows, ablated.rows) for run in runs}
     return Demonstrated(
         report=str(page),
-        comparison=compared.comparison_file,
+        comparison=str(compared.comparison_file),
         n=read_json(runs[0].scores("test"))["n"],
         seconds=round(time.perf_counter() - started, 1),
         columns=COLUMNS,

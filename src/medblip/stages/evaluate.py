@@ -1,155 +1,228 @@
-"""Stage `evaluate`: captions of one split against the references. Needs files only, no model."""
+"""Stage `evaluate`: captions of any system against references. Needs files only, no captioner."""
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from medblip import config as configuration
 from medblip.config import EvalConfig
-from medblip.errors import MetricError, RunError, explain
+from medblip.errors import RunError, explain
 from medblip.rundir import RunDir, json_text, staged_texts
-from medblip.schema import Example, Prediction, Score, dump_jsonl, read_predictions
+from medblip.schema import Score, dump_jsonl
 
 if TYPE_CHECKING:
-    from medblip.metrics import Table
+    from medblip.data.captions import References
+    from medblip.metrics.suite import Suite
+    from medblip.metrics.table import Table
 
 __all__ = ["Evaluated", "evaluate"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Evaluated:
-    """The scores of one run on one split."""
+    """The scores of one system on one set of images.
 
-    scores_file: str
+    Args:
+        scores_file: Where they were written; None when no file was asked for.
+        n: Number of images.
+        scores: Value, interval and signature by metric name.
+        degeneration: Signs of a collapsed captioner.
+        unavailable: Part of the protocol -> why it was not computed.
+    """
+
+    scores_file: str | None
     n: int
     scores: dict[str, Score]
+    degeneration: dict[str, float]
+    unavailable: dict[str, str]
 
 
 def evaluate(
-    run: Path | str,
-    data: Path | str | None = None,
+    predictions: Path | str,
+    references: Path | str | None = None,
     *,
     split: str = "test",
-    eval_config: EvalConfig | None = None,
+    suite: Suite | None = None,
+    out: Path | str | None = None,
+    training: Path | str | None = None,
+    fit_concepts: Path | str | None = None,
+    resamples: int | None = None,
+    seed: int | None = None,
     force: bool = False,
+    **options: Any,
 ) -> Evaluated:
-    """Score `run/predictions/<split>.jsonl` and write `run/scores/<split>.json`.
+    """Score captions, with 95 % intervals; write `OUT`, values per image and statistics beside it.
 
-    Beside it: `<split>.per_image.jsonl` (values per image) and `<split>.npz` (sufficient statistics
-    per image, from which `compare` tests differences without captions).
+    Beside `scores.json`: `scores.per_image.jsonl` (values per image) and `scores.npz` (sufficient
+    statistics per image, from which `compare` tests differences without captions).
 
     Args:
-        run: Run directory with predictions of that split.
-        data: Prepared data set with the references; None: the one that was captioned.
-        split: `train`, `validation` or `test`.
-        eval_config: Resamples and seed of the intervals; None: the run's.
+        predictions: Run directory with captions of that split, or a table `{id, caption}` of any
+            system (.jsonl, .json, .csv, .tsv).
+        references: Prepared data set, or a table `{id, captions}`; None: the data set that the run
+            was captioned on.
+        split: Which split of a run or a data set.
+        suite: Which metrics; None: made of `options`, e.g. `protocol="imageclef"`.
+        out: JSON file; None: `RUN/scores/<split>.json` for a run, no file for a table.
+        training: Training captions (data set or table): adds the share of captions seen there.
+        fit_concepts: Folder of a ROCO copy: learn n-gram -> concept from it, then score concepts.
+        resamples: Behind each interval; None: the run's setting, else 1,000.
+        seed: Of the resampling; None: the run's setting, else 0.
         force: Replace scores that are there.
+        options: Fields of `medblip.metrics.suite.Suite`.
 
     Raises:
-        MetricError: Predictions and references do not have the same ids.
-        RunError: There are no predictions, or scores are there already.
+        MetricError: Captions and references do not have the same ids, or a metric that was asked
+            for by name cannot be computed here.
+        DataError: A table is not what it should be.
+        RunError: There are no captions, or scores are there already.
     """
-    from medblip.data.loader import load_split
-    from medblip.metrics import evaluate_captions
-    from medblip.metrics.degeneration import degeneration
+    from medblip.data.captions import align, read_captions, read_references
+    from medblip.metrics.suite import Material, Suite, compute
+    from medblip.metrics.table import score_families
 
-    folder = RunDir(run)
-    cfg = configuration.load(folder.config) if folder.config.exists() else configuration.RunConfig()
-    predictions_file, target = folder.predictions(split), folder.scores(split)
-    if not predictions_file.exists():
+    source = _source(Path(predictions), references, split, out)
+    if source.target is not None and source.target.exists() and not force:
         raise RunError(
             explain(
-                f"no captions of the {split} split",
-                got=f"{predictions_file} is not there",
-                expected="captions to score",
-                do=f"run `medblip caption {folder.path} --split {split}` first",
-            )
-        )
-    if target.exists() and not force:
-        raise RunError(
-            explain(
-                f"{target} is there already",
+                f"{source.target} is there already",
                 got="scores of an earlier call",
-                expected="a split that was not scored yet",
+                expected="captions that were not scored yet",
                 do="add --force to replace them",
             )
         )
-    settings = eval_config or cfg.eval
-    examples = load_split(Path(data) if data is not None else Path(cfg.data.root), split)
-    captions = pair(read_predictions(predictions_file), examples)
-    with_facts = all(example.facts is not None for example in examples)
-    with folder.lock():
-        table = evaluate_captions(
-            captions,
-            [list(example.captions) for example in examples],
-            facts=[example.facts or {} for example in examples] if with_facts else None,
-            resamples=settings.resamples,
-            seed=settings.seed,
-            groups=_groups(examples),
-        )
-        _write(table, examples, captions, target, split, degeneration(captions))
-    return Evaluated(scores_file=str(target), n=len(examples), scores=dict(table.scores))
+    known = read_references(source.references, split)
+    captions = align(read_captions(source.predictions), known.ids)
+    suite = suite or Suite(force=force, **options)
+    if fit_concepts is not None:
+        suite = dataclasses.replace(suite, concepts=_fitted(Path(fit_concepts), known, source))
+    computed = compute(
+        suite, Material(known.ids, captions, known.captions, known.facts, known.images)
+    )
+    table = score_families(
+        computed.families,
+        resamples=source.eval.resamples if resamples is None else resamples,
+        seed=source.eval.seed if seed is None else seed,
+        groups=known.groups,
+    )
+    scores = {
+        name: dataclasses.replace(score, n=computed.scored.get(name, score.n))
+        for name, score in table.scores.items()
+    }
+    degenerate = _degeneration(captions, training)
+    if source.target is not None:
+        record = {
+            "split": split,
+            "n": len(known.ids),
+            "protocol": suite.protocol,
+            "metrics": {name: dataclasses.asdict(score) for name, score in scores.items()},
+            "degeneration": degenerate,
+            **{
+                key: value
+                for key in ("corpus", "unavailable", "failed", "notes")
+                if (value := getattr(computed, key))
+            },
+        }
+        if source.run is None:
+            _write(source.target, record, table, known)
+        else:
+            with source.run.lock():
+                _write(source.target, record, table, known)
+    return Evaluated(
+        scores_file=None if source.target is None else str(source.target),
+        n=len(known.ids),
+        scores=scores,
+        degeneration=degenerate,
+        unavailable=computed.unavailable,
+    )
 
 
-def pair(predictions: Sequence[Prediction], examples: Sequence[Example]) -> list[str]:
-    """Return the captions in the order of the examples.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Source:
+    """Where everything is: captions, references, settings, and the file to write."""
 
-    Raises:
-        MetricError: An id is on one side only: a smaller set would give another score.
-    """
-    by_id = {prediction.id: prediction.caption for prediction in predictions}
-    wanted = {example.id for example in examples}
-    missing = [example.id for example in examples if example.id not in by_id]
-    unknown = [name for name in by_id if name not in wanted]
-    if missing or unknown:
-        parts = [
-            f"{len(names)} {what} ({', '.join(names[:3])}{', ...' if len(names) > 3 else ''})"
-            for names, what in ((missing, "images without a caption"), (unknown, "unknown ids"))
-            if names
-        ]
-        raise MetricError(
+    predictions: Path
+    references: Path
+    target: Path | None
+    run: RunDir | None
+    eval: EvalConfig
+
+
+def _source(
+    predictions: Path, references: Path | str | None, split: str, out: Path | str | None
+) -> _Source:
+    target = None if out is None else Path(out)
+    if not predictions.is_dir():
+        if references is None:
+            raise RunError(
+                explain(
+                    "nothing to score against",
+                    got=f"the captions {predictions}, and no references",
+                    expected="a table of references, or a prepared data set",
+                    do="name it with --references",
+                )
+            )
+        return _Source(
+            predictions=predictions, references=Path(references), target=target, run=None,
+            eval=EvalConfig(),
+        )  # fmt: skip
+    run = RunDir(predictions)
+    captions = run.predictions(split)
+    if not captions.exists():
+        raise RunError(
             explain(
-                "captions and references do not belong together",
-                got="; ".join(parts),
-                expected=f"one caption for each of the {len(examples)} images and no others",
-                do="caption this split of this data set again",
+                f"no captions of the {split} split",
+                got=f"{captions} is not there",
+                expected="captions to score",
+                do=f"run `medblip caption {run.path} --split {split}` first",
             )
         )
-    return [by_id[example.id] for example in examples]
+    cfg = configuration.load(run.config) if run.config.exists() else configuration.RunConfig()
+    return _Source(
+        predictions=captions,
+        references=Path(references if references is not None else cfg.data.root),
+        target=target or run.scores(split),
+        run=run,
+        eval=cfg.eval,
+    )
 
 
-def _groups(examples: Sequence[Example]) -> list[str] | None:
-    """Resample by patient where the data set says which images belong together."""
-    if all(example.group is None for example in examples):
-        return None
-    return [example.group or example.id for example in examples]
+def _degeneration(captions: Sequence[str], training: Path | str | None) -> dict[str, float]:
+    from medblip.data.captions import read_references
+    from medblip.metrics.degeneration import degeneration
+
+    if training is None:
+        return degeneration(captions)
+    seen = read_references(Path(training), "train").captions
+    return degeneration(captions, training=[text for texts in seen for text in texts])
 
 
-def _write(
-    table: Table,
-    examples: Sequence[Example],
-    captions: Sequence[str],
-    target: Path,
-    split: str,
-    degenerate: dict[str, float],
-) -> None:
+def _fitted(roco: Path, known: References, source: _Source) -> Path:
+    """Learn concepts from the user's own copy of ROCO, into the folder of the scores."""
+    from medblip.metrics.concepts import fit_concepts, splits_without
+
+    out = (Path() if source.target is None else source.target.parent) / "roco-concepts.json"
+    splits = splits_without(roco, known.ids)
+    fit_concepts(roco, splits=splits, out=out, force=True)
+    return out
+
+
+def _write(target: Path, record: dict[str, Any], table: Table, known: References) -> None:
     """Write all or none, the scores last: who finds the scores finds the rest."""
     from medblip.metrics import save_statistics
 
-    rows = [
-        {"id": example.id}
-        | {name: round(float(values[index]), 6) for name, values in table.per_image.items()}
-        for index, example in enumerate(examples)
-    ]
-    record = {
-        "split": split,
-        "n": len(examples),
-        "metrics": {name: dataclasses.asdict(score) for name, score in table.scores.items()},
-        "degeneration": degenerate,
+    shown = {
+        name: values
+        for name, values in table.per_image.items()
+        if not name.endswith(("-P", "-R"))  # F1 says it for one image
     }
-    per_image = target.with_name(f"{split}.per_image.jsonl")
+    rows = [
+        {"id": image} | {name: round(float(values[index]), 6) for name, values in shown.items()}
+        for index, image in enumerate(known.ids)
+    ]
+    per_image = target.with_suffix(".per_image.jsonl")
     with staged_texts({target: json_text(record), per_image: dump_jsonl(rows)}):
-        save_statistics(target.with_suffix(".npz"), table.stored([e.id for e in examples]))
+        save_statistics(target.with_suffix(".npz"), table.stored(known.ids, known.captions))

@@ -16,8 +16,9 @@ from hypothesis import strategies as st
 
 from medblip.errors import MetricError
 from medblip.metrics import evaluate_captions, load_statistics, save_statistics, tokenize
-from medblip.metrics.base import Ratio, Statistics, mean_statistics
+from medblip.metrics.base import Agreement, Means, Ratio, Statistics, mean_statistics
 from medblip.metrics.degeneration import degeneration
+from medblip.metrics.meteor import Meteor
 from medblip.metrics.ngrams import TokenPairs
 from medblip.metrics.resampling import bootstrap, bootstrap_weights, scores
 from medblip.metrics.significance import approximate_randomisation, holm, paired_bootstrap
@@ -389,3 +390,42 @@ def test_metrics_import_no_torch() -> None:
     code += "print(json.dumps(list(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert not {"torch", "transformers"} & set(json.loads(done.stdout))
+
+
+def test_images_without_a_value_for_both_systems_are_left_out_of_the_pair() -> None:
+    """A scorer failed on another image of each system: only the shared ones are compared."""
+    one = Statistics(Ratio("x"), np.array([[0.9, 1], [0.0, 0], [0.5, 1], [0.4, 1]]))
+    other = Statistics(Ratio("x"), np.array([[0.1, 1], [0.7, 1], [0.0, 0], [0.2, 1]]))
+    systems = [StoredStatistics(tuple("abcd"), {"x": s}, None) for s in (one, other)]
+    test = paired_bootstrap(*systems, resamples=99)["x"]
+    assert test.difference == pytest.approx((0.9 + 0.4) / 2 - (0.1 + 0.2) / 2)
+
+
+def test_precision_recall_and_f1_of_items() -> None:
+    counts = np.array([[1.0, 2, 1], [0, 0, 0], [0, 1, 0], [0, 0, 2]])
+    family = Statistics(Agreement("x"), counts)
+    np.testing.assert_allclose(family.corpus(), [1 / 3, 1 / 3, 1 / 3])
+    np.testing.assert_allclose(
+        family.per_image(), [[0.5, 1, 2 / 3], [1, 1, 1], [0, 0, 0], [0, 0, 0]]
+    )
+    assert family.metric.names == ("x-P", "x-R", "x-F1")
+
+
+def test_every_kind_of_family_survives_the_file(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    families = {
+        "Bleu": evaluate_captions(CAPTIONS, [[c] for c in CAPTIONS]).families["Bleu"],
+        "Meteor": Statistics(Meteor(), np.abs(rng.normal(size=(4, 25)))),
+        "roco-concepts": Statistics(Agreement("roco-concepts", "rules"), np.eye(4, 3) * 2 + 2),
+        "errors": Statistics(Means(("error-a", "error-b"), "audit:1"), np.ones((4, 3)), "refs:1"),
+        "ImageCLEF-style 2026 overall": Statistics(Ratio("ImageCLEF-style 2026 overall"),
+                                                   np.ones((4, 2))),
+    }  # fmt: skip
+    save_statistics(tmp_path / "s.npz", StoredStatistics(tuple("abcd"), families, None, "ref"))
+    loaded = load_statistics(tmp_path / "s.npz")
+    assert loaded.references == "ref"
+    for name, family in families.items():
+        found = loaded.families[name]
+        assert found.metric.names == family.metric.names
+        assert found.signature == family.signature
+        np.testing.assert_array_equal(found.corpus(), family.corpus())

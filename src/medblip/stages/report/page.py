@@ -30,7 +30,9 @@ __all__ = ["report"]
 _COLUMNS = ("CIDEr-D", "BLEU-1", "BLEU-4", "ROUGE-L",
             "fact-modality", "fact-region", "fact-finding", "fact-side")  # fmt: skip
 #: In the files and the signatures, but too close to their neighbours for a column of their own.
-_LEFT_OUT = ("BLEU-2", "BLEU-3")
+_LEFT_OUT = ("BLEU-2", "BLEU-3", "CIDEr", "METEOR-segments", "BERTScore-P", "BERTScore-R")
+#: The clinical audit is a table of its own kind: in the files, not among the columns.
+_OTHER_TABLES = ("audit-", "error-")
 #: Settings that the table shows even when all systems agree; all others are in the full listing.
 _SHOWN = ("model.name", "freeze.preset", "optim.lr", "train.epochs", "train.batch_size",
           "train.seed", "eval.seed", "decode.num_beams")  # fmt: skip
@@ -149,7 +151,11 @@ def _metrics(systems: Sequence[System]) -> list[dict[str, Any]]:
     """Return the columns of the score table: name, best value, right end of the interval bars."""
     present = dict.fromkeys(name for system in systems for name in system.scores["metrics"])
     names = [name for name in _COLUMNS if name in present]
-    names += [name for name in present if name not in (*_COLUMNS, *_LEFT_OUT)]
+    names += [
+        name
+        for name in present
+        if name not in (*_COLUMNS, *_LEFT_OUT) and not name.startswith(_OTHER_TABLES)
+    ]
     columns = []
     for name in names:
         scores = [s.scores["metrics"][name] for s in systems if name in s.scores["metrics"]]

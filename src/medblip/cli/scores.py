@@ -1,0 +1,165 @@
+"""Commands that read captions only: evaluate, compare, submit."""
+
+from __future__ import annotations
+
+import enum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from medblip.cli.options import (
+    AsJson,
+    Device,
+    Force,
+    Seed,
+    Split,
+    app,
+    finish,
+    print_table,
+)
+
+
+class Protocol(enum.StrEnum):
+    """Sets of metrics."""
+
+    caption = "caption"
+    imageclef = "imageclef"
+    all = "all"
+
+
+class Test(enum.StrEnum):
+    """Paired tests."""
+
+    bootstrap = "bootstrap"
+    randomisation = "randomisation"
+
+
+@app.command()
+def evaluate(
+    predictions: Annotated[
+        Path, typer.Argument(help="Captions of any system (.jsonl, .json, .csv, .tsv), or a run.")
+    ],
+    references: Annotated[
+        Path | None,
+        typer.Option("--references", "--data", help="Table or data set; default: the run's own."),
+    ] = None,
+    split: Split = "test",
+    protocol: Annotated[Protocol, typer.Option(help="Which metrics.")] = Protocol.caption,
+    out: Annotated[Path | None, typer.Option("--out", help="JSON file of the scores.")] = None,
+    meteor: Annotated[
+        bool | None, typer.Option("--meteor/--no-meteor", help="Default: when installed.")
+    ] = None,
+    bertscore: Annotated[
+        str | None, typer.Option(help="BERTScore by this encoder: preset, folder, hub id.")
+    ] = None,
+    idf: Annotated[bool, typer.Option("--idf", help="BERTScore with idf weights.")] = False,
+    cosine: Annotated[
+        str | None, typer.Option(help="Cosine of sentence embeddings by this encoder.")
+    ] = None,
+    scorer: Annotated[
+        list[str] | None, typer.Option(help="External scorer, NAME=PYTHON (repeatable).")
+    ] = None,
+    scorer_config: Annotated[
+        Path | None, typer.Option(help="TOML file that names scorers and their environments.")
+    ] = None,
+    concepts: Annotated[
+        Path | None, typer.Option(help="Table of an earlier --fit-concepts.")
+    ] = None,
+    fit_concepts: Annotated[
+        Path | None, typer.Option(help="Learn concepts from this copy of ROCO, then score them.")
+    ] = None,
+    training: Annotated[
+        Path | None, typer.Option(help="Training captions: which were merely repeated?")
+    ] = None,
+    year: Annotated[int, typer.Option(help="Of the ImageCLEF rules: 2025 or 2026.")] = 2026,
+    resamples: Annotated[int | None, typer.Option(help="Behind each interval.")] = None,
+    seed: Seed = None,
+    device: Device = None,
+    force: Force = False,
+    as_json: AsJson = False,
+) -> None:
+    """Score captions against references, with 95 % intervals."""
+    from medblip import evaluate as run_evaluate
+
+    result = run_evaluate(
+        predictions, references, split=split, out=out, training=training, force=force,
+        fit_concepts=fit_concepts, resamples=resamples, seed=seed, protocol=protocol.value,
+        year=year, meteor=meteor, bertscore=bertscore, idf=idf, cosine=cosine, concepts=concepts,
+        scorers=tuple(scorer or ()), scorer_config=scorer_config, device=device or "auto",
+    )  # fmt: skip
+    if not as_json:
+        from medblip import tables
+
+        for part in (
+            tables.score_table(result.scores, title=f"{predictions}, n = {result.n}"),
+            tables.audit_table(result.scores),
+            tables.degeneration_line(result.degeneration),
+            tables.signature_lines(result.scores),
+            tables.missing_lines(result.unavailable),
+        ):
+            print_table(part)
+    finish(result, as_json)
+
+
+@app.command()
+def compare(
+    systems: Annotated[
+        list[Path], typer.Argument(help="Runs, scores.json files, or tables of captions.")
+    ],
+    baseline: Annotated[Path | None, typer.Option(help="Default: the first.")] = None,
+    split: Split = "test",
+    references: Annotated[
+        Path | None,
+        typer.Option("--references", "--data", help="For tables of captions: table or data set."),
+    ] = None,
+    metric: Annotated[
+        list[str] | None, typer.Option(help="Repeatable; `all`; default: the headlines.")
+    ] = None,
+    test: Annotated[Test, typer.Option(help="Which paired test.")] = Test.bootstrap,
+    out: Annotated[Path | None, typer.Option("--out", help="JSON file to write.")] = None,
+    resamples: Annotated[int, typer.Option(help="Or swaps, of each test.")] = 10_000,
+    seed: Seed = None,
+    as_json: AsJson = False,
+) -> None:
+    """Test paired differences against a baseline, corrected for many tests."""
+    from medblip import compare as run_compare
+
+    result = run_compare(
+        systems, baseline, split=split, references=references, metrics=metric, test=test.value,
+        out=out, resamples=resamples, seed=seed or 0,
+    )  # fmt: skip
+    if not as_json:
+        from medblip.tables import comparison_table
+
+        print_table(comparison_table(result.rows))
+    finish(result, as_json)
+
+
+@app.command()
+def submit(
+    predictions: Annotated[
+        Path, typer.Argument(help="Run or table of captions; with --check: a submission.")
+    ],
+    ids: Annotated[
+        Path | None,
+        typer.Option("--ids", "--data", help="Official ids in their order: CSV, text, data set."),
+    ] = None,
+    split: Split = "test",
+    out: Annotated[
+        Path, typer.Option("--out", help="File to write: .csv, or .zip for the platform.")
+    ] = Path("submission.csv"),
+    year: Annotated[int, typer.Option(help="Of the challenge: 2025 or 2026.")] = 2026,
+    check: Annotated[bool, typer.Option("--check", help="Only check PREDICTIONS.")] = False,
+    force: Force = False,
+    as_json: AsJson = False,
+) -> None:
+    """Write captions as ImageCLEFmedical takes them, checked as the organisers check."""
+    from medblip import submit as run_submit
+    from medblip import validate_submission
+
+    if check:
+        result = validate_submission(predictions, ids, split=split)
+    else:
+        result = run_submit(predictions, ids=ids, split=split, out=out, year=year, force=force)
+    finish(result, as_json)

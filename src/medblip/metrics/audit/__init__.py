@@ -1,0 +1,109 @@
+"""The clinical audit: what a caption says, and where it contradicts a reference. No model.
+
+`audit` reads one caption; `audit_errors` compares two; `audit_statistics` scores a test set.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from medblip.errors import MetricError, explain
+from medblip.metrics.audit.compare import ERRORS, Error, audit_errors
+from medblip.metrics.audit.extract import KINDS, Audit, Mention, audit
+from medblip.metrics.base import Agreement, Means, Statistics
+
+__all__ = [
+    "ERRORS",
+    "KINDS",
+    "Audit",
+    "Error",
+    "Mention",
+    "audit",
+    "audit_errors",
+    "audit_statistics",
+    "best_reference",
+]
+
+#: Raised whenever the lexicon or a rule changes a value; part of every signature.
+_SIGNATURE = "audit:1"
+
+#: Counts of one kind: said by both, by the hypothesis, by the reference.
+Counts = tuple[int, int, int]
+
+
+def audit_statistics(
+    hypotheses: Sequence[str], references: Sequence[Sequence[str]]
+) -> dict[str, Statistics]:
+    """Score captions: precision, recall and F1 of every kind, and errors per caption.
+
+    With several references an image is compared with the one that agrees best (see
+    `best_reference`): each is one reader's complete statement, and their union would call
+    everything missed that a single reader left out.
+
+    Args:
+        hypotheses: One caption per image; may be empty.
+        references: At least one caption per image.
+
+    Returns:
+        `audit-<kind>` for every kind of KINDS, and `audit-errors`, mean counts per caption of
+        `error-<class>` for every class of ERRORS.
+
+    Raises:
+        MetricError: Lengths differ, or an image has no reference.
+    """
+    if len(hypotheses) != len(references) or not all(references):
+        empty = sum(not captions for captions in references)
+        raise MetricError(
+            explain(
+                "the audit needs references for every caption",
+                got=f"{len(hypotheses)} captions, {len(references)} sets, {empty} of them empty",
+                expected="at least one reference per caption",
+                do="give one list of references per image, in the same order",
+            )
+        )
+    counts = np.zeros((len(KINDS), len(hypotheses), 3))
+    errors = np.zeros((len(hypotheses), len(ERRORS) + 1))
+    errors[:, -1] = 1.0
+    column = {kind: i for i, kind in enumerate(ERRORS)}
+    for i, (hypothesis, captions) in enumerate(zip(hypotheses, references, strict=True)):
+        index, found = _best(hypothesis, captions)
+        counts[:, i] = found
+        for error in audit_errors(hypothesis, captions[index]):
+            errors[i, column[error.kind]] += 1.0
+    families = {
+        f"audit-{kind}": Statistics(Agreement(f"audit-{kind}", _SIGNATURE), counts[j])
+        for j, kind in enumerate(KINDS)
+    }
+    names = [f"error-{kind}" for kind in ERRORS]
+    return {**families, "audit-errors": Statistics(Means(names, _SIGNATURE), errors)}
+
+
+def best_reference(hypothesis: str, references: Sequence[str]) -> int:
+    """Return which reference agrees best: the highest F1 over the items of all kinds together.
+
+    The first of equals, so that the choice does not depend on anything else.
+    """
+    return _best(hypothesis, references)[0]
+
+
+def _best(hypothesis: str, references: Sequence[str]) -> tuple[int, list[Counts]]:
+    said = audit(hypothesis)
+    best: tuple[float, int, list[Counts]] | None = None
+    for index, reference in enumerate(references):
+        found = _counts(said, audit(reference))
+        both, sides = sum(c[0] for c in found), sum(c[1] + c[2] for c in found)
+        value = 2 * both / sides if sides else 1.0
+        if best is None or value > best[0]:
+            best = value, index, found
+    assert best is not None  # the caller has seen that there is a reference
+    return best[1], best[2]
+
+
+def _counts(said: Audit, true: Audit) -> list[Counts]:
+    out = []
+    for kind in KINDS:
+        mine, yours = said.items(kind), true.items(kind)
+        out.append((len(mine & yours), len(mine), len(yours)))
+    return out

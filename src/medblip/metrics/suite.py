@@ -1,0 +1,285 @@
+"""Which metrics a protocol computes, and all of them at once for one system.
+
+A part that cannot be computed here (no Java, no weights, a scorer that failed) is named with its
+reason; it never takes the other metrics with it and is never imputed.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from medblip.errors import MedblipError, MetricError, explain
+from medblip.metrics.base import Floats, Ratio, Statistics, mean_statistics
+from medblip.metrics.imageclef import (
+    COMPONENTS,
+    Year,
+    imageclef_statistics,
+    normalise,
+    with_empty_captions,
+)
+from medblip.metrics.table import (
+    DEFINITIONS,
+    fact_families,
+    lexical_families,
+    references_note,
+    rouge1_family,
+    token_pairs,
+)
+
+__all__ = ["Computed", "Material", "Protocol", "Suite", "compute"]
+
+BERTSCORE = "BERTScore-F1(imageclef)"
+_CHALLENGE_ENCODER = "deberta-xlarge-mnli"
+#: What an external scorer calls a component of the challenge.
+_COMPONENT_OF = {"medcat-image-F1": "MedCAT-F1"}
+
+Protocol = Literal["caption", "imageclef", "all"]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Suite:
+    """Which metrics to compute.
+
+    Args:
+        protocol: `caption` (overlap and clinical audit), `imageclef` (the challenge's parts) or
+            `all`.
+        year: Rules of ImageCLEFmedical Caption, 2025 or 2026.
+        meteor: None: when its extra is installed.
+        bertscore: Encoder: preset, local folder or hub id; None: only where the protocol needs it.
+        idf: Weight BERTScore's tokens by the references' idf.
+        cosine: Encoder for the cosine of sentence embeddings; None: not computed.
+        concepts: Table that `fit_concepts` wrote; None: no concept F1.
+        scorers: External scorers as the command line names them, `NAME=PYTHON` or `NAME=COMMAND`.
+        scorer_config: TOML file that names scorers and their environments.
+        device: Of the encoders.
+        force: Score concepts although the table was fitted on these images.
+    """
+
+    protocol: Protocol = "caption"
+    year: Year = 2026
+    meteor: bool | None = None
+    bertscore: str | None = None
+    idf: bool = False
+    cosine: str | None = None
+    concepts: Path | None = None
+    scorers: tuple[str, ...] = ()
+    scorer_config: Path | None = None
+    device: str = "auto"
+    force: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class Material:
+    """What is scored; all in the same order.
+
+    Args:
+        ids: Image ids.
+        captions: One per image.
+        references: At least one per image.
+        facts: Known facts per image, or None.
+        images: Image files, or None.
+    """
+
+    ids: Sequence[str]
+    captions: Sequence[str]
+    references: Sequence[Sequence[str]]
+    facts: Sequence[dict[str, Any]] | None = None
+    images: Sequence[Path] | None = None
+
+
+@dataclasses.dataclass
+class Computed:
+    """Statistics by family, and why parts are absent.
+
+    Args:
+        families: In the order of a table.
+        unavailable: Part -> reason, with what to install where that helps.
+        failed: Scorer -> image id -> message, where a scorer failed on some images only.
+        scored: Metric -> images that have a value, where that is not all of them.
+        corpus: Values without any per image: no interval, no test.
+        notes: What a reader of the scores must know.
+    """
+
+    families: dict[str, Statistics] = dataclasses.field(default_factory=dict)
+    unavailable: dict[str, str] = dataclasses.field(default_factory=dict)
+    failed: dict[str, dict[str, str]] = dataclasses.field(default_factory=dict)
+    scored: dict[str, int] = dataclasses.field(default_factory=dict)
+    corpus: dict[str, float] = dataclasses.field(default_factory=dict)
+    notes: list[str] = dataclasses.field(default_factory=list)
+
+
+def compute(suite: Suite, material: Material) -> Computed:
+    """Compute every family that the suite asks for.
+
+    Raises:
+        MetricError: A part that was asked for by name cannot be computed, or the set is empty.
+        CheckpointError: An encoder that was asked for by name is not here.
+    """
+    found = Computed()
+    _names_it_can_compute(suite)
+    if suite.protocol != "imageclef":
+        _overlap(suite, material, found)
+    found.families |= rouge1_family(material.captions, material.references)
+    _encoders(suite, material, found)
+    if suite.concepts is not None:
+        _concepts(suite, material, found)
+    scored = _scorers(suite, material, found)
+    if suite.protocol != "caption":
+        _imageclef(suite, material, found, scored)
+    own = f"{references_note(material.references)}|{DEFINITIONS}"
+    for name, family in found.families.items():
+        if own not in family.context:
+            context = "|".join(filter(None, (family.context, own)))
+            found.families[name] = Statistics(family.metric, family.values, context)
+    return found
+
+
+def _names_it_can_compute(suite: Suite) -> None:
+    """Fail before the long work, not after it, where METEOR was asked for and is not there."""
+    from medblip.metrics.meteor import meteor_available
+
+    why = meteor_available() if suite.meteor else None
+    if why is not None:
+        raise MetricError(
+            explain(
+                "METEOR was asked for and is not installed",
+                got=why.splitlines()[0],
+                expected="the published program and a Java",
+                do="pip install 'medblip[meteor]', or leave --meteor out",
+            )
+        )
+
+
+def _overlap(suite: Suite, material: Material, found: Computed) -> None:
+    """BLEU, ROUGE-L, CIDEr, METEOR, known facts and the clinical audit."""
+    from medblip.metrics.audit import audit_statistics
+    from medblip.metrics.meteor import meteor_available, meteor_statistics
+
+    pairs = token_pairs(material.captions, material.references)
+    found.families |= lexical_families(pairs)
+    why = None if suite.meteor is False else meteor_available()
+    if why is not None:
+        found.unavailable["METEOR"] = why
+    elif suite.meteor is not False:
+        meteor = meteor_statistics(pairs.hypotheses, pairs.references)
+        context = found.families["Bleu"].context
+        found.families["Meteor"] = Statistics(meteor.metric, meteor.values, context)
+    if material.facts is not None:
+        found.families |= fact_families(material.captions, material.facts)
+    found.families |= audit_statistics(material.captions, material.references)
+
+
+def _encoders(suite: Suite, material: Material, found: Computed) -> None:
+    if suite.bertscore is not None:
+        from medblip.metrics.bertscore import bertscore_statistics
+
+        found.families["BertScore"] = bertscore_statistics(
+            material.captions, material.references, model=suite.bertscore, idf=suite.idf,
+            device=suite.device,
+        )  # fmt: skip
+    if suite.cosine is not None:
+        from medblip.metrics.cosine import cosine_statistics
+
+        found.families["Cosine"] = cosine_statistics(
+            material.captions, material.references, model=suite.cosine, device=suite.device
+        )
+
+
+def _concepts(suite: Suite, material: Material, found: Computed) -> None:
+    from medblip.metrics.concepts import concept_statistics, load_concepts
+
+    assert suite.concepts is not None
+    table = load_concepts(suite.concepts)
+    table.refuse_seen(material.ids, force=suite.force)
+    found.families |= concept_statistics(material.captions, material.references, table)
+
+
+def _scorers(suite: Suite, material: Material, found: Computed) -> dict[str, Floats]:
+    """Run external scorers; return value per image by metric, where every image has one."""
+    from medblip.metrics.external import ScorerRow, load_scorers, parse_scorer, run_scorer
+
+    complete: dict[str, Floats] = {}
+    known = load_scorers(suite.scorer_config)
+    images: list[str | None] = [None] * len(material.ids)
+    if material.images is not None:
+        images = [str(path) for path in material.images]
+    for spec in [parse_scorer(text, known) for text in suite.scorers]:
+        texts, context = (material.captions, material.references), ""
+        if suite.protocol != "caption" and spec.name == "bleurt":  # as the challenge does
+            texts, context = _normalised(material), "text:imageclef"
+        rows = [
+            ScorerRow(id=name, hyp=caption, refs=tuple(references), image=image)
+            for name, caption, references, image in zip(material.ids, *texts, images, strict=True)
+        ]
+        result = run_scorer(spec, rows)
+        for name, family in result.families.items():
+            found.families[name] = Statistics(family.metric, family.values, context)
+            found.scored |= dict.fromkeys(family.metric.names, result.scored[name])
+            if result.scored[name] == len(rows):
+                columns = zip(family.metric.names, family.per_image().T, strict=True)
+                complete |= dict(columns)
+        found.corpus |= result.corpus
+        found.notes += [f"{spec.name}: {note}" for note in result.notes]
+        if result.unavailable is not None:
+            found.unavailable[spec.name] = result.unavailable
+        if result.failed:
+            found.failed[spec.name] = dict(result.failed)
+    return complete
+
+
+def _imageclef(
+    suite: Suite,
+    material: Material,
+    found: Computed,
+    scored: dict[str, Floats],
+) -> None:
+    """The challenge's components and their means, as far as their parts are there."""
+    given = {"ROUGE-1": found.families["Rouge1"].per_image()[:, 0]}
+    given |= {_COMPONENT_OF.get(name, name): values for name, values in scored.items()}
+    bertscore = _challenge_bertscore(suite, material, found)
+    if bertscore is not None:
+        given[BERTSCORE] = bertscore.values[:, 2]
+    ruled = {
+        name: with_empty_captions(
+            name, given[name], material.captions, material.references, suite.year
+        )
+        for name in sorted({part for parts in COMPONENTS[suite.year].values() for part in parts})
+        if name in given
+    }
+    if bertscore is not None:
+        metric = Ratio(BERTSCORE, f"text:imageclef|{bertscore.metric.signature}")
+        found.families[BERTSCORE] = Statistics(metric, mean_statistics(ruled[BERTSCORE]))
+    means, missing = imageclef_statistics(ruled, suite.year)
+    found.families |= means
+    for part in missing:
+        why = f"a part of ImageCLEF-style {suite.year} that needs an external scorer (--scorer)"
+        found.unavailable.setdefault(part, why)
+    for name in ("relevance", "factuality"):
+        lacking = [part for part in COMPONENTS[suite.year][name] if part in missing]
+        if lacking:
+            found.unavailable[name] = f"without {', '.join(lacking)} there is no mean"
+
+
+def _challenge_bertscore(suite: Suite, material: Material, found: Computed) -> Statistics | None:
+    """BERTScore as the challenge has it: DeBERTa, normalised text, idf; None where it is not here."""
+    from medblip.metrics.bertscore import bertscore_statistics
+
+    local = (suite.bertscore or "").partition("=")[0] == _CHALLENGE_ENCODER
+    encoder = str(suite.bertscore) if local else _CHALLENGE_ENCODER
+    try:
+        return bertscore_statistics(
+            *_normalised(material), model=encoder, idf=True, device=suite.device
+        )
+    except MedblipError as error:
+        found.unavailable[BERTSCORE] = str(error)
+        return None
+
+
+def _normalised(material: Material) -> tuple[list[str], list[list[str]]]:
+    return (
+        [normalise(caption) for caption in material.captions],
+        [[normalise(text) for text in texts] for texts in material.references],
+    )
