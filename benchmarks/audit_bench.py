@@ -1,9 +1,9 @@
 """Does the clinical audit see injected errors, and is it quiet on harmless rewrites?
 
-Real ROCO captions are perturbed by word lists of this file alone (nothing is read from the audit's
-lexicon), one error each; the original is the reference. Recall = captions where the audit reports
-an error of the right class; it reports none for a caption against itself. Beside it: how much
-BLEU-4, ROUGE-L and CIDEr-D leave to the same perturbed captions. The last line is one JSON object.
+Real ROCO captions are perturbed by the word lists of audit_bench.toml alone (nothing is read from
+the audit's lexicon), one error each; the original is the reference. Recall = captions where the
+audit reports an error of the right class; it reports none for a caption against itself. Beside it:
+how much BLEU-4, ROUGE-L and CIDEr-D leave to the same captions. The last line is one JSON object.
 
     python benchmarks/audit_bench.py --data ../shared/data --out table.md
 """
@@ -17,6 +17,7 @@ import random
 import re
 import resource
 import sys
+import tomllib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -25,102 +26,10 @@ from medblip.metrics.audit import audit, audit_errors, audit_statistics
 
 Perturb = Callable[[str, random.Random], str | None]
 
-MODALITIES: dict[str, tuple[str, tuple[str, ...]]] = {
-    "CT": (
-        r"(?:contrast[- ]enhanced )?(?:computed|computeri[sz]ed) tomograph(?:y|ic)(?: scan)?|CT[- ]scans?|CT",
-        ("CT", "CT scan", "computed tomography", "computerized tomography scan"),
-    ),
-    "MRI": (
-        r"magnetic resonance imag(?:ing|e)|MRI(?: scan)?|MR image|T[12][- ]weighted",
-        ("MRI", "magnetic resonance imaging", "MR image", "T2-weighted MRI"),
-    ),
-    "X-ray": (
-        r"(?:plain )?radiographs?|x[- ]rays?|plain films?|roentgenogram",
-        ("X-ray", "radiograph", "plain film", "roentgenogram"),
-    ),
-    "ultrasound": (
-        r"ultrasonograph(?:y|ic)|ultrasound|sonogra(?:m|phy)|ultrasonogram|USG",
-        ("ultrasound", "sonogram", "ultrasonography", "Doppler sonography"),
-    ),
-    "echo": (r"echocardiogra(?:m|phy|phic)", ("echocardiogram", "transthoracic echocardiography")),
-    "angiography": (r"angiogra(?:m|phy|phic)|arteriogram", ("angiogram", "arteriography")),
-    "PET": (
-        r"positron emission tomography|PET(?:[-/ ]CT)?",
-        ("PET", "positron emission tomography", "FDG-PET scan"),
-    ),
-    "scintigraphy": (r"scintigra(?:m|phy)|bone scan", ("scintigraphy", "bone scan")),
-    "panoramic": (
-        r"panoramic(?: radiograph| view| x-ray)?|orthopantomogra\w+|OPG",
-        ("OPG", "orthopantomogram"),
-    ),
-    "mammogram": (r"mammogra(?:m|phy|phic)", ("mammogram", "mammography")),
-    "fluoroscopy": (r"fluorosco\w+|barium \w+", ("fluoroscopy", "barium swallow")),
-}
-#: Not an error: a kind of the other.
-AKIN = (
-    {"X-ray", "panoramic"},
-    {"ultrasound", "echo"},
-    {"X-ray", "mammogram"},
-    {"angiography", "fluoroscopy"},
-)
-
-SIDES = [
-    ("left", "right"), ("left-sided", "right-sided"), ("leftward", "rightward"), ("lt", "rt"),
-    ("LLL", "RLL"), ("LUL", "RUL"), ("LLQ", "RLQ"), ("LUQ", "RUQ"), ("LV", "RV"),
-    ("levoscoliosis", "dextroscoliosis"), ("gauche", "droite"), ("bilateral", "unilateral"),
-    ("bilaterally", "unilaterally"),
-]  # fmt: skip
-LEVELS = [
-    ("upper", "lower"), ("superior", "inferior"), ("anterior", "posterior"),
-    ("proximal", "distal"), ("medial", "lateral"), ("ascending", "descending"),
-    ("apical", "basal"), ("ventral", "dorsal"), ("internal", "external"),
-    ("frontal lobe", "occipital lobe"), ("parietal", "temporal"), ("cervical", "lumbar"),
-    ("superficial", "deep"), ("central", "peripheral"), ("inner", "outer"),
-    ("middle lobe", "lower lobe"), ("intrahepatic", "extrahepatic"), ("first", "third"),
-    ("second", "fourth"), ("anteriorly", "posteriorly"), ("superiorly", "inferiorly"),
-]  # fmt: skip
-SEVERITIES = [
-    ("mild", "severe"), ("moderate", "minimal"), ("slight", "marked"), ("small", "large"),
-    ("tiny", "huge"), ("massive", "mild"), ("extensive", "minimal"), ("mildly", "severely"),
-    ("slightly", "markedly"), ("giant", "tiny"), ("significant", "slight"), ("subtle", "gross"),
-    ("enormous", "small"), ("minor", "extensive"), ("moderately", "massively"),
-    ("complete", "partial"), ("acute", "chronic"), ("prominent", "faint"), ("diffuse", "focal"),
-    ("completely", "partially"), ("multiple", "single"), ("severe", "trivial"),
-]  # fmt: skip
-FINDINGS = """mass lesion tumor tumour cyst nodule abscess fracture effusion aneurysm pseudoaneurysm
-stenosis occlusion thrombus thrombosis dissection hematoma haematoma hemorrhage haemorrhage
-calcification calcifications opacity opacities consolidation pneumothorax pneumonia atelectasis
-fistula hernia perforation obstruction dilatation dilation thickening enhancement edema oedema
-infarct infarction hydrocephalus hydronephrosis ascites stones stone metastases metastasis
-lymphadenopathy cardiomegaly emphysema fibrosis collection swelling defect displacement dislocation
-subluxation erosion sclerosis osteophyte necrosis compression varices leak leakage extravasation
-carcinoma adenoma lymphoma meningioma lipoma hemangioma polyp ulcer stricture narrowing
-enlargement hyperintensity radiolucency destruction invasion herniation atrophy tear collapse
-pneumoperitoneum bronchiectasis malformation diverticulum vegetation regurgitation hypoplasia
-volvulus intussusception pancreatitis appendicitis pseudocyst hypertrophy lucency uptake scoliosis
-spondylolisthesis osteomyelitis resorption callus granuloma cavity""".split()
-
-CHANGES_BEFORE = [
-    "Compared with the previous examination, ", "In comparison with the prior study, ",
-    "Since the last examination, ", "Compared to the earlier scan, ", "Interval increase: ",
-    "As compared with the prior image, ", "New since the previous study: ", "Again seen: ",
-    "Relative to the preceding examination, ", "Interval progression of disease. ",
-]  # fmt: skip
-CHANGES_AFTER = [
-    ", unchanged since the previous examination", ", which has increased", ", which has worsened",
-    ", which has decreased in size", ", stable compared to prior", ", with interval improvement",
-    ", larger than on the previous study", ", progressing since last year", " with no change",
-    ", which has resolved since the last scan", ", not significantly changed", ", now improved",
-    ", newly appeared", ". There is interval enlargement", ". This is new compared with before",
-    ", previously not present", ", persistent compared with the baseline study",
-    ", smaller than before", ". No interval change", ", which has progressed from prior imaging",
-    ". The finding has grown since the earlier CT", ", similar to the previous examination",
-    ". Findings have deteriorated", ", again demonstrated",
-]  # fmt: skip
-
-DENIALS = ["no {}", "no evidence of {}", "without {}", "absence of {}", "no sign of {}", "no {}"]
-POST_DENIALS = ["{} is absent", "{} is not seen", "{} not visible", "{} has been ruled out",
-                "{} was excluded", "{} cannot be identified"]  # fmt: skip
+WORDS = tomllib.loads(Path(__file__).with_suffix(".toml").read_text(encoding="utf-8"))
+#: Pairs of modalities of which one is a kind of the other: no error.
+AKIN = [set(pair) for pair in WORDS["akin"]]
+Pairs = list[tuple[str, str]]
 
 
 def swap_words(pairs: list[tuple[str, str]], both_ways: bool = True) -> Perturb:
@@ -148,13 +57,14 @@ def swap_words(pairs: list[tuple[str, str]], both_ways: bool = True) -> Perturb:
 
 def perturb_modality(caption: str, rng: random.Random) -> str | None:
     """Say another modality, in one of its wordings, wherever the caption names one of them."""
-    names = list(MODALITIES)
+    table = WORDS["modalities"]
+    names = list(table)
     rng.shuffle(names)
     for name in names:
-        pattern = re.compile(rf"(?<![\w/-])(?:{MODALITIES[name][0]})(?![\w/])", re.IGNORECASE)
+        pattern = re.compile(rf"(?<![\w/-])(?:{table[name]['pattern']})(?![\w/])", re.IGNORECASE)
         if pattern.search(caption):
             others = [n for n in names if n != name and {n, name} not in AKIN]
-            wording = rng.choice(MODALITIES[rng.choice(others)][1])
+            wording = rng.choice(table[rng.choice(others)]["wordings"])
             return pattern.sub(wording, caption)
     return None
 
@@ -162,7 +72,8 @@ def perturb_modality(caption: str, rng: random.Random) -> str | None:
 def perturb_negation(caption: str, rng: random.Random) -> str | None:
     """Deny something that is asserted, or assert something that is denied."""
     denied = re.search(
-        r"\b(no evidence of|no sign of|without any|without|absence of|no) (?!longer|change)(?=[a-z])",
+        r"\b(no evidence of|no sign of|without any|without|absence of|no) (?!longer|change)"
+        r"(?=[a-z])",
         caption, re.IGNORECASE,
     )  # fmt: skip
     if denied and rng.random() < 0.5:
@@ -170,20 +81,20 @@ def perturb_negation(caption: str, rng: random.Random) -> str | None:
         return caption[: denied.start()] + there + caption[denied.end() :]
     if denied:
         return None
-    nouns = "|".join(FINDINGS)
+    nouns = WORDS["findings"].replace(" ", "|")
     phrase = r"(?:(?:a|an|the|multiple|large|small) )?((?:[\w-]+ ){0,2}?(?:" + nouns + r"))\b"
-    seen = r"(show(?:s|ing|ed)|reveal(?:s|ing|ed)|demonstrat(?:es|ing|ed)|with|there is|note(?: the)?) "
+    verbs = r"show(?:s|ing|ed)|reveal(?:s|ing|ed)|demonstrat(?:es|ing|ed)|with"
+    seen = rf"({verbs}|there is|note(?: the)?) "
     match = re.search(seen + phrase, caption, re.IGNORECASE)
     if match is None:
-        match = re.search(r"(show(?:s|ing|ed)|reveal(?:s|ing|ed)|with) an? ([\w-]+ [\w-]+)(?= |[.,])",
-                          caption, re.IGNORECASE)  # fmt: skip
+        match = re.search(rf"({verbs}) an? ([\w-]+ [\w-]+)(?= |[.,])", caption, re.IGNORECASE)
     if match is None or re.search(r"\b(and|of|in|the)\b", match.group(2)):
         return None
     ends = re.match(r"\s*(?:\(.*?\))?\s*[.,;]|$", caption[match.end() :]) is not None
     if ends and rng.random() < 0.5 and match.group(1).lower() != "with":
-        new = rng.choice(POST_DENIALS).format(match.group(2))
+        new = rng.choice(WORDS["post_denials"]).format(match.group(2))
         return f"{caption[: match.start()]}{match.group(1)} {new}{caption[match.end() :]}"
-    new = rng.choice(DENIALS).format(match.group(2))
+    new = rng.choice(WORDS["denials"]).format(match.group(2))
     return f"{caption[: match.start()]}{match.group(1)} {new}{caption[match.end() :]}"
 
 
@@ -196,10 +107,12 @@ def perturb_level(caption: str, rng: random.Random) -> str | None:
         return f"{caption[: spine.start()]}{spine.group(1)}{other}{caption[spine.end() :]}"
     segment = re.search(r"\b(segment|zone|tooth) (\d+)\b", caption)
     if segment:
-        return caption[: segment.start(2)] + str(int(segment.group(2)) + 2) + caption[segment.end(2) :]
+        return (
+            caption[: segment.start(2)] + str(int(segment.group(2)) + 2) + caption[segment.end(2) :]
+        )
     if re.search(r"anterior[- ]posterior|lateral view|lateral radiograph", caption, re.IGNORECASE):
         return None
-    return swap_words(LEVELS)(caption, rng)
+    return swap_words(WORDS["levels"])(caption, rng)
 
 
 def perturb_severity(caption: str, rng: random.Random) -> str | None:
@@ -213,41 +126,20 @@ def perturb_severity(caption: str, rng: random.Random) -> str | None:
         return caption[: grade.start(2)] + new + caption[grade.end(2) :]
     if re.search(r"(?:small|large) (?:bowel|intestine)|acute margin", caption, re.IGNORECASE):
         return None
-    return swap_words(SEVERITIES)(caption, rng)
+    return swap_words(WORDS["severities"])(caption, rng)
 
 
 def perturb_comparison(caption: str, rng: random.Random) -> str | None:
     """Invent a comparison, before or after what is said."""
     body = caption.rstrip(" .")
     if rng.random() < 0.4:
-        return rng.choice(CHANGES_BEFORE) + body[:1].lower() + body[1:] + "."
-    return body + rng.choice(CHANGES_AFTER) + "."
-
-
-SYNONYMS = [
-    (r"\bCT scan\b", "computed tomography"), (r"\bcomputed tomography\b", "CT scan"),
-    (r"\bCT\b", "computed tomography"), (r"\b[Cc]omputeri[sz]ed tomography\b", "CT"),
-    (r"\bMRI\b", "magnetic resonance imaging"), (r"\b[Mm]agnetic resonance imaging\b", "MRI"),
-    (r"\b[Xx]-ray\b", "radiograph"), (r"\b[Rr]adiograph\b", "X-ray"),
-    (r"\b[Uu]ltrasound\b", "ultrasonography"), (r"\b[Uu]ltrasonography\b", "sonography"),
-    (r"\b[Ss]onogram\b", "ultrasound"), (r"\btumor", "tumour"), (r"\btumour", "tumor"),
-    (r"\bhemorrhag", "haemorrhag"), (r"\bhaemorrhag", "hemorrhag"), (r"\bedema", "oedema"),
-    (r"\bhematoma", "haematoma"), (r"\besophag", "oesophag"), (r"\bischemi", "ischaemi"),
-    (r"\banesth", "anaesth"), (r"\bcolor", "colour"), (r"\bcenter", "centre"),
-    (r"\bleft-sided\b", "left"), (r"\bright-sided\b", "right"), (r"\bcalculus\b", "stone"),
-    (r"\bdilatation\b", "dilation"), (r"\bdilation\b", "dilatation"), (r"\bhepatic\b", "liver"),
-    (r"\bpulmonary\b", "lung"), (r"\brenal\b", "kidney"), (r"\benlarged heart\b", "cardiomegaly"),
-    (r"\bgallstones\b", "cholelithiasis"), (r"\bfollow-up\b", "followup"),
-    (r"\bno evidence of\b", "no"), (r"\bwithout\b", "with no"), (r"\bheterogenous\b", "heterogeneous"),
-]  # fmt: skip
-VERBS = [("shows", "demonstrates"), ("showing", "demonstrating"), ("demonstrating", "revealing"),
-         ("showed", "revealed"), ("reveals", "shows"), ("revealed", "showed"),
-         ("demonstrates", "shows"), ("revealing", "showing")]  # fmt: skip
+        return rng.choice(WORDS["changes_before"]) + body[:1].lower() + body[1:] + "."
+    return body + rng.choice(WORDS["changes_after"]) + "."
 
 
 def rewrite_synonym(caption: str, rng: random.Random) -> str | None:
     """Replace one term by its synonym or its other spelling."""
-    known = [(pattern, new) for pattern, new in SYNONYMS if re.search(pattern, caption)]
+    known = [(pattern, new) for pattern, new in WORDS["synonyms"] if re.search(pattern, caption)]
     if not known:
         return None
     pattern, new = rng.choice(known)
@@ -296,7 +188,12 @@ def rewrite_punctuation(caption: str, rng: random.Random) -> str | None:
 
 def rewrite_marks(caption: str, rng: random.Random) -> str | None:
     """Remove what is said about arrows."""
-    new = re.sub(r"\s*\((?:[\w-]+ )?(?:[\w-]+ )?(?:arrow(?:head)?|asterisk|star|circle)s?\)", "", caption, flags=re.I)
+    new = re.sub(
+        r"\s*\((?:[\w-]+ )?(?:[\w-]+ )?(?:arrow(?:head)?|asterisk|star|circle)s?\)",
+        "",
+        caption,
+        flags=re.I,
+    )
     return new if new != caption else None
 
 
@@ -308,7 +205,7 @@ def rewrite_articles(caption: str, rng: random.Random) -> str | None:
 
 def rewrite_verb(caption: str, rng: random.Random) -> str | None:
     """Replace a verb of seeing by another."""
-    known = [(old, new) for old, new in VERBS if re.search(rf"\b{old}\b", caption)]
+    known = [(old, new) for old, new in WORDS["verbs"] if re.search(rf"\b{old}\b", caption)]
     if not known:
         return None
     old, new = rng.choice(known)
@@ -316,7 +213,7 @@ def rewrite_verb(caption: str, rng: random.Random) -> str | None:
 
 
 PERTURBATIONS: dict[str, tuple[Perturb, frozenset[str], float]] = {
-    "side flipped": (swap_words(SIDES), frozenset({"wrong-location"}), 0.95),
+    "side flipped": (swap_words(WORDS["sides"]), frozenset({"wrong-location"}), 0.95),
     "modality swapped": (perturb_modality, frozenset({"wrong-modality"}), 0.95),
     "comparison invented": (perturb_comparison, frozenset({"invented-comparison"}), 0.95),
     "finding negated": (
@@ -341,12 +238,12 @@ def read_captions(data: Path, split: str) -> list[str]:
     """Return the radiology captions of a ROCO v1 split."""
     path = data / "roco-v1" / split / "radiology" / "captions.txt"
     lines = path.read_text(encoding="utf-8").splitlines()
-    return [caption.strip() for _, _, caption in (line.partition("\t") for line in lines) if caption]
+    return [
+        caption.strip() for _, _, caption in (line.partition("\t") for line in lines) if caption
+    ]
 
 
-def cases(
-    captions: list[str], perturb: Perturb, count: int, seed: int
-) -> list[tuple[str, str]]:
+def cases(captions: list[str], perturb: Perturb, count: int, seed: int) -> list[tuple[str, str]]:
     """Return up to `count` pairs (perturbed, original), drawn without replacement."""
     rng = random.Random(seed)
     order = list(captions)
@@ -393,18 +290,19 @@ def table(result: dict[str, object], split: str) -> str:
     lines = [
         f"Captions: ROCO v1 {split}. Kept = score of the perturbed captions / of the originals.",
         "",
-        "| injected error | captions | audit recall | goal | BLEU-4 kept | ROUGE-L kept | CIDEr-D kept |",
+        "| injected error | captions | audit recall | goal "
+        "| BLEU-4 kept | ROUGE-L kept | CIDEr-D kept |",
         "|---|---|---|---|---|---|---|",
     ]
     for name, row in result["recall"].items():  # type: ignore[attr-defined]
         lines.append(
-            f"| {name} | {row['n']} | {row['recall']:.1%} | {row['goal']:.0%} | {row['BLEU-4']:.1%} "
-            f"| {row['ROUGE-L']:.1%} | {row['CIDEr-D']:.1%} |"
+            f"| {name} | {row['n']} | {row['recall']:.1%} | {row['goal']:.0%} "
+            f"| {row['BLEU-4']:.1%} | {row['ROUGE-L']:.1%} | {row['CIDEr-D']:.1%} |"
         )
     lines += ["", "| harmless rewrite | captions | false alarms |", "|---|---|---|"]
     for name, row in result["alarms"].items():  # type: ignore[attr-defined]
         lines.append(f"| {name} | {row['n']} | {row['alarms']:.1%} |")
-    lines.append(f"| all (goal: at most 2 %) | {result['rewrites']} | {result['all_alarms']:.1%} |")
+    lines.append(f"| all (goal: at most 2 %) | {result['rewrites']} | {result['all_alarms']:.2%} |")
     return "\n".join(lines) + "\n"
 
 

@@ -316,5 +316,5 @@ def _fit(name: str, where: str) -> str:
 
 def _wrong(where: str, got: str, expected: str) -> ConfigError:
     return ConfigError(
-        explain(where, got=got, expected=expected, do="correct it; docs/metrics.md shows the form")
+        explain(where, got=got, expected=expected, do="correct it; docs/scorers.md shows the form")
     )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import zipfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,6 @@ from medblip.metrics.base import Aggregation, Agreement, Means, Ratio, Statistic
 from medblip.metrics.bleu import Bleu
 from medblip.metrics.meteor import Meteor
 from medblip.metrics.ngrams import Ints
-from medblip.rundir import staged_file
 
 __all__ = ["StoredStatistics", "load_statistics", "save_statistics"]
 
@@ -53,6 +51,8 @@ def save_statistics(path: Path, system: StoredStatistics) -> None:
     Raises:
         RunError: The folder cannot be written.
     """
+    from medblip.rundir import staged_file
+
     arrays: dict[str, Any] = {f"family:{n}": s.values for n, s in system.families.items()}
     arrays["ids"] = np.array(json.dumps(list(system.ids)))
     arrays["references"] = np.array(system.references)
@@ -69,6 +69,8 @@ def load_statistics(path: Path) -> StoredStatistics:
     Raises:
         MetricError: The file is absent or holds something else.
     """
+    from zipfile import BadZipFile
+
     try:
         with np.load(path, allow_pickle=False) as file:
             stored = {name: file[name] for name in file.files}
@@ -81,7 +83,7 @@ def load_statistics(path: Path) -> StoredStatistics:
             )
             for name, kind in json.loads(str(stored["kinds"])).items()
         }
-    except (OSError, ValueError, KeyError, EOFError, AttributeError, zipfile.BadZipFile) as error:
+    except (OSError, ValueError, KeyError, EOFError, AttributeError, BadZipFile) as error:
         raise MetricError(
             explain(
                 f"{path}: statistics cannot be read",

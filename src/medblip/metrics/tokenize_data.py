@@ -1,37 +1,47 @@
 """Words and signs that the tokenizer treats apart, found by trying candidates on the reference.
 
-Candidates: months, days, states, titles, company forms, units, Latin, every string of one to three
-letters and 12,000 words of radiology captions, each in three cases and before a lower-case word,
-a capital, a number and the end. Words are separated by spaces; sign lists are the inside of a
-regular expression's class.
+Candidates: months, days, states, titles, company forms, units, Latin, every string of one to four
+letters and some 60,000 words, with and without a capital, before a word, a capital and a number.
+Words are separated by spaces; lists of signs are the inside of a regular expression's class.
 """
 
 from __future__ import annotations
 
 #: Keep their period everywhere, in any case: "CT. scan" -> "ct. scan".
 ABBREVIATIONS = """
-    adj adm adv al ala apr ariz assn assoc asst atty aug ave bhd bldg blvd brig bros calif capt cf
-    cie cmdr co col colo conn corp cos cpl ct dak dec dept det dr drs ens esq est etc ext feb fla
-    fri ft ga gen gov hon inc ind insp intl jan jos jr jul jun kan kans ky lt ltd maj mar md messrs
-    mich minn mlle mme mo mon mont mr mrs ms mt natl neb nev nov oct okla penn pfc ph plc pres prof
-    pvt rd rep rev rt sen sep sept seq sfc sgt spc sq sr st ste supt sys tel tenn thu thurs tue
-    tues univ va vs vt wed wis wisc wm wyo
+    al ala apr ariz assn aug bhd bldg blvd bros calif co colo conn corp cos ct dak dec esq est etc
+    ext feb fla fri ga inc ind intl jan jr jul jun kan kans ky ltd mar md mich minn mo mon mont neb
+    nev nov oct okla penn plc rd rt sep sept seq sq sr sys tel tenn thu thurs tue tues univ va vt
+    wed wis wisc wyo
+"""
+
+#: The same, and also within "vs.x", which others part: "ct.x" -> "ct." "x".
+TITLES = """
+    adj adm adv alex assoc asst atty attys ave brig capt cf cie cmdr col cpl dept det dr drs elec
+    ens ft gen gov govs hon insp invt jos lt maj messrs mlle mme mr mrs ms msgr mt natl pfc ph pres
+    prof profs pvt rep reps rev sen sens sfc sgt spc st ste supt supts vs wm
 """
 
 #: Keep it when they start with a capital: "Miss. x" -> "miss. x", but "miss. x" -> "miss x".
 ABBREVIATIONS_WITH_CAPITAL = "Ark Az Del Ill La Mass Miss Ore Pa Tex Wash"
 
 #: Keep it unless all letters are capitals.
-ABBREVIATIONS_NOT_IN_CAPITALS = "mfg mtg pte pty"
+ABBREVIATIONS_NOT_IN_CAPITALS = "mfg mtg ppte ppty pte ptes pty ptys"
 
 #: Keep it before a number only: "Fig. 2" -> "fig. 2", "the fig." -> "the fig".
-ABBREVIATIONS_BEFORE_NUMBERS = "art ca figs? nos? op pp"
+ABBREVIATIONS_BEFORE_NUMBERS = "art ca figs? nos? op pp prop"
 
 #: An initial before one of these is the end of a sentence: "lobe B. The" -> "lobe b the".
 SENTENCE_STARTS = """
     A About According Additionally After An As At But Earlier He Her Here However If In It Last Many
-    More Now One Other Our She Since So Some Such That The Their Then There These They This We What
-    When While Yet You
+    More Now Once One Other Our She Since So Some Such That The Their Then There These They This We
+    What When While Yet You
+"""
+
+#: A number may come before these: "12.pdf", "2.x".
+FILE_ENDINGS = """
+    bat bmp c cgi class cpp dll doc docx exe gif gz h htm html jar java jpeg jpg mov mp3 pdf php pl
+    png ppt ps py sql tar txt wav x xml zip
 """
 
 #: What is cut off after an apostrophe: "patient's" -> "patient" "'s".
@@ -68,9 +78,9 @@ NAMED_SIGNS = {
 #: Tokens that the caption evaluation removes, in all the ways in which they are written.
 DROPPED = frozenset(
     [
-        *(". ? ! , : ; ' \" ` '' `` - -- --- ---- ...".split(" ")),
-        *"\u2013\u2014\u2015\x96\x97\u2026\x85",
-        *QUOTES,
+        *(".", "?", "!", ",", ":", ";", "...", "....", ".....", "-", "--", "---", "----"),
+        *("'", '"', "''", "``", *QUOTES),
+        *("\u2013", "\u2014", "\u2015", "\x96", "\x97", "\u2026", "\x85"),
         *("&quot;", "&apos;", "&nbsp;", "&mdash;", "&ndash;", "&md;"),
     ]
 )

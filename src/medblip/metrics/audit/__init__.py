@@ -52,6 +52,10 @@ def audit_statistics(
 
     Raises:
         MetricError: Lengths differ, or an image has no reference.
+
+    >>> table = audit_statistics(["CT: no mass"], [["CT: mass in the left lung"]])
+    >>> table["audit-modality"].corpus()[2], table["audit-errors"].corpus()[1]
+    (np.float64(1.0), np.float64(1.0))
     """
     if len(hypotheses) != len(references) or not all(references):
         empty = sum(not captions for captions in references)
@@ -84,21 +88,23 @@ def best_reference(hypothesis: str, references: Sequence[str]) -> int:
     """Return which reference agrees best: the highest F1 over the items of all kinds together.
 
     The first of equals, so that the choice does not depend on anything else.
+
+    >>> best_reference("CT: mass", ["MRI: cyst", "CT: mass in the lung"])
+    1
     """
     return _best(hypothesis, references)[0]
 
 
 def _best(hypothesis: str, references: Sequence[str]) -> tuple[int, list[Counts]]:
     said = audit(hypothesis)
-    best: tuple[float, int, list[Counts]] | None = None
-    for index, reference in enumerate(references):
-        found = _counts(said, audit(reference))
-        both, sides = sum(c[0] for c in found), sum(c[1] + c[2] for c in found)
-        value = 2 * both / sides if sides else 1.0
-        if best is None or value > best[0]:
-            best = value, index, found
-    assert best is not None  # the caller has seen that there is a reference
-    return best[1], best[2]
+    found = [_counts(said, audit(reference)) for reference in references]
+    index = max(range(len(found)), key=lambda i: _agreement(found[i]))
+    return index, found[index]
+
+
+def _agreement(counts: Sequence[Counts]) -> float:
+    both, sides = sum(c[0] for c in counts), sum(c[1] + c[2] for c in counts)
+    return 2 * both / sides if sides else 1.0
 
 
 def _counts(said: Audit, true: Audit) -> list[Counts]:

@@ -32,8 +32,24 @@ KINDS = (
     "device",
 )
 
-_ROMAN = {"i": 1, "ii": 2, "iii": 3, "iv": 4, "v": 5, "vi": 6, "vii": 7, "viii": 8, "ix": 9, "x": 10}
-_LINKS = frozenset(("and", "or", "nor", "but", "with", "et", "avec"))
+_ROMAN = {
+    "i": 1,
+    "ii": 2,
+    "iii": 3,
+    "iv": 4,
+    "v": 5,
+    "vi": 6,
+    "vii": 7,
+    "viii": 8,
+    "ix": 9,
+    "x": 10,
+}
+#: What values are given in, by dimension.
+_BASE = {
+    "length": "mm", "area": "mm2", "volume": "ml", "density": "HU", "percent": "%", "angle": "deg",
+    "pressure": "mmHg", "velocity": "cm/s", "duration": "days", "age": "days of age",
+}  # fmt: skip
+_LINKS = frozenset(("and", "plus", "or", "nor", "but", "with", "et", "avec"))
 #: Words of time that figures use of one examination alone: the initial CT.
 _USUAL = frozenset(("first", "initial", "preoperative", "old", "outside", "last", "recent"))
 
@@ -107,11 +123,10 @@ class Audit:
     def _items(self) -> dict[str, frozenset[str]]:
         out = {kind: frozenset(m.name for m in self.of(kind)) for kind in KINDS}
         heads = self.of("finding", "device")
-        scopes = {m.denied for m in heads}
         for kind in ("finding", "device"):
             out[kind] = frozenset(m.name for m in self.of(kind) if not m.denied)
         denied = [m.name for m in heads if m.denied]
-        denied += [m.name for m in self.of("word") if m.denied and m.denied not in scopes]
+        denied += [name for kind, name in self.tight if kind == "word"]
         out["negation"] = frozenset(denied)
         out["uncertainty"] = frozenset(
             m.name for m in self.of("finding") if m.unsure and not m.denied
@@ -131,7 +146,7 @@ def audit(text: str) -> Audit:
     """
     found = tokens(text)
     words = vocabulary()
-    concepts = words.concepts.find(found)
+    concepts = [hit for hit in words.concepts.find(found) if hit.term.kind != "ignore"]
     heads = {hit.start for hit in concepts if hit.term.kind in ("finding", "device")}
     changes = words.changes.find(found)
     scope = polarity(found, changes, heads)
@@ -191,7 +206,9 @@ def _numbers(found: Sequence[str]) -> list[Hit]:
                 name = value if axis == "vertebra" else f"number {value}"
                 out.append(Hit(Term("level", name, axis), i, i + 1))
             else:
-                out.append(Hit(Term("measurement", f"{value} {axis}", axis), i, i + 1))
+                out.append(
+                    Hit(Term("measurement", f"{value} {_BASE.get(axis, axis)}", axis), i, i + 1)
+                )
         elif token in numbered and i + 1 < len(found):
             value = found[i + 1]
             number = _ROMAN.get(value) or (value if value.isdigit() else None)
@@ -217,15 +234,15 @@ def _changes(found: Sequence[str], phrases: Sequence[Hit]) -> list[Hit]:
             continue
         if token in comparing:
             near = _until_stop(found[i + 1 : i + 8])
-            if any(word in earlier and (word not in _USUAL or j < 4) for j, word in enumerate(near)):
+            if any(
+                word in earlier and (word not in _USUAL or j < 4) for j, word in enumerate(near)
+            ):
                 out.append(Hit(prior, i, i + 1))
             continue
         if token in earlier:
             near = _until_stop(found[i + 1 : i + 4])
             alone = token not in _USUAL or _is_compared(found, i)
-            if alone and not examination.isdisjoint(near):
-                out.append(Hit(prior, i, i + 1))
-            elif token == "earlier":
+            if token == "earlier" or (alone and not examination.isdisjoint(near)):
                 out.append(Hit(prior, i, i + 1))
             continue
         if token == "interval" and i + 1 < len(found) and found[i + 1].isalpha():

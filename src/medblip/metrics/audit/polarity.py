@@ -15,7 +15,7 @@ from medblip.metrics.audit.terms import Hit, vocabulary
 __all__ = ["Polarity", "polarity"]
 
 _FURTHEST = 15  # tokens; a longer reach is a missed clause end
-_PARTICIPLES = ("ed", "en", "able", "ible", "ent")
+_PARTICIPLES = ("ed", "en", "able", "ible", "ent", "found", "shown", "there", "known")
 _HARD = PUNCTUATION - {","}
 
 
@@ -57,19 +57,19 @@ def polarity(
         i for hit in changes if hit.term.name == "stable" for i in range(hit.start, hit.stop)
     }
     run = 0  # cues that follow each other without a word between
-    previous = -1
+    previous, ahead = -1, True
     for (start, stop), kind in kinds.items():
         if "ignore" in kind or start in settled or ("prefix" in kind and start in heads):
             continue
         for i in range(start, stop):
             out.cue[i] = True
         if "unsure_before" in kind or "unsure_after" in kind:
-            ahead = "unsure_before" in kind
-            scope = _forward(text, stop, heads) if ahead else _backward(text, start)
-            for i in scope:
+            doubts = "unsure_before" in kind
+            for i in _forward(text, stop, heads) if doubts else _backward(text, start):
                 out.unsure[i] = True
             continue
-        run = run + 1 if start == previous and "prefix" not in kind else 1
+        follows = start == previous and "prefix" not in kind
+        run = run + 1 if follows and (ahead or text[start - 1] == "not") else 1
         previous = stop
         ahead = _reaches_forward(text, kind, stop, heads)
         if "prefix" in kind:
@@ -101,7 +101,9 @@ def _reaches_forward(
     """
     if "before" not in kind or "after" not in kind:
         return "after" not in kind
-    if stop == len(text) or text[stop] in vocabulary().stop | PUNCTUATION:
+    if stop == len(text) or text[stop] in PUNCTUATION:
+        return False
+    if text[stop] in vocabulary().plain and stop not in heads:
         return False
     return stop in heads or not text[stop].endswith(_PARTICIPLES)
 

@@ -25,6 +25,10 @@ class Term(NamedTuple):
     axis: str
 
 
+#: Phrases that hold a term without meaning it.
+_IGNORE = Term("ignore", "ignore", "ignore")
+
+
 class Hit(NamedTuple):
     """A term found at tokens `start` to `stop` (exclusive)."""
 
@@ -38,7 +42,9 @@ class Finder:
 
     def __init__(self) -> None:
         self._forms: dict[tuple[str, ...], list[Term]] = {}
-        self._lengths: dict[str, list[int]] = {}  # first token -> lengths of its forms, longest first
+        self._lengths: dict[
+            str, list[int]
+        ] = {}  # first token -> lengths of its forms, longest first
 
     def add(self, term: Term, forms: Iterable[str]) -> None:
         """Let every form stand for the term; a form may stand for several."""
@@ -122,8 +128,9 @@ def vocabulary() -> Vocabulary:
     cues, changes = _read("negation"), _read("comparison")
     modality, finding, anatomy = _read("modality"), _read("finding"), _read("anatomy")
     attributes, numbered = _attributes()
-    broader = finding.pop("broader")
+    broader, ignored = finding.pop("broader"), finding.pop("ignore")["phrases"]
     concepts, planes = Finder(), Finder()
+    concepts.add(_IGNORE, ignored)
     for name, forms in modality["terms"].items():
         concepts.add(Term("modality", name, "modality"), (name, *forms))
     for section in finding.values():
@@ -141,7 +148,7 @@ def vocabulary() -> Vocabulary:
         cue_finder.add(Term(kind, kind, kind), cues[kind])
     for name, forms in changes["terms"].items():
         change_finder.add(Term("comparison", name, "comparison"), forms)
-    change_finder.add(Term("ignore", "ignore", "ignore"), changes["ignore"]["phrases"])
+    change_finder.add(_IGNORE, changes["ignore"]["phrases"])
     return Vocabulary(
         concepts=concepts,
         attributes=attributes,
@@ -168,11 +175,11 @@ def _attributes() -> tuple[Finder, dict[str, str]]:
     for name, forms in side["terms"].items():
         axis = "relation" if name.endswith("lateral") and name[0] in "ci" else "side"
         finder.add(Term("side", name, axis), (name, *forms))
-    finder.add(Term("ignore", "ignore", "ignore"), side["ignore"]["phrases"])
+    finder.add(_IGNORE, side["ignore"]["phrases"])
     for kind in ("level", "severity"):
         table = _read(kind)
         numbered |= {tokens(noun)[-1]: kind for noun in table.pop("numbered")["nouns"]}
-        finder.add(Term("ignore", "ignore", "ignore"), table.pop("ignore")["phrases"])
+        finder.add(_IGNORE, table.pop("ignore")["phrases"])
         for axis, values in table.items():
             for name, forms in values.items():
                 finder.add(Term(kind, name, axis), (name, *forms))
