@@ -7,6 +7,7 @@ computed. Everything is named ImageCLEF-style: only the organisers' own run is t
 
 from __future__ import annotations
 
+import collections
 import dataclasses
 import re
 import string
@@ -17,7 +18,7 @@ import numpy as np
 
 from medblip.errors import MetricError, explain
 from medblip.metrics.base import Floats, Ratio, Statistics, mean_statistics
-from medblip.metrics.ngrams import TokenPairs
+from medblip.metrics.ngrams import Ints, TokenPairs
 
 __all__ = [
     "COMPONENTS",
@@ -89,15 +90,13 @@ def rouge1_statistics(hypotheses: Sequence[str], references: Sequence[Sequence[s
         MetricError: Lengths differ, there is no image, or an image has no reference.
     """
     texts = [*hypotheses, *(caption for captions in references for caption in captions)]
-    tokens = _tokens(texts)
     images = len(hypotheses)
-    pairs = TokenPairs(tokens[:images], references)  # checks that they belong together
-    owners = pairs.image.tolist()
-    common = [_common(tokens[owner], tokens[row]) for row, owner in enumerate(owners, images)]
-    sizes = np.array([len(line) for line in tokens], dtype=np.float64)
-    values = 2 * np.array(common) / np.maximum(1, sizes[pairs.image] + sizes[images:])
-    values[[not texts[owner] and not texts[row] for row, owner in enumerate(owners, images)]] = 1
-    best = np.maximum.reduceat(values, np.searchsorted(pairs.image, np.arange(images)))
+    owner = TokenPairs(hypotheses, references).image  # checks that they belong together
+    common, sizes = _common(texts, owner)
+    values = 2 * common / np.maximum(1, sizes[owner] + sizes[images:])
+    silent = np.array([not text for text in texts])
+    values[silent[owner] & silent[images:]] = 1
+    best = np.maximum.reduceat(values, np.searchsorted(owner, np.arange(images)))
     return Statistics(Rouge1(), mean_statistics(best))
 
 
@@ -270,28 +269,38 @@ def concept_detection_f1(
     return Statistics(Ratio(name, "imageclef|mean-of-images"), rows)
 
 
-def _common(one: list[str], two: list[str]) -> int:
-    """Return how many words match, each at most as often as it is on both sides."""
-    mine, theirs = set(one), set(two)
-    shared = mine & theirs
-    matches = len(shared)
-    if len(mine) < len(one) and len(theirs) < len(two):  # half of the pairs repeat nothing
-        for word in shared:
-            often = one.count(word)
-            if often > 1:
-                matches += min(often, two.count(word)) - 1
-    return matches
-
-
-def _tokens(texts: Sequence[str]) -> list[list[str]]:
-    """Return the words of each normalised text, all texts at once: 16,358 take 0.1 CPU s.
+def _common(texts: Sequence[str], owner: Ints) -> tuple[Floats, Floats]:
+    """Count words, all texts at once: 16,358 take 0.1 CPU s.
 
     A byte beyond ASCII only parts words, so that the slow steps of `normalise` are not needed.
+
+    Args:
+        texts: Captions, then references.
+        owner: Number of the caption of each reference, (references,).
+
+    Returns:
+        How many words of each reference match its caption, each at most as often as it is on both
+        sides, (references,); words per text, (texts,).
     """
     joined = "\n".join([text.replace("\n", " ") for text in texts])
     plain = _NUMBER.sub("number", joined.lower()).encode("utf-8", "surrogatepass")
-    kept = plain.translate(_WORDS, _PUNCTUATION).decode("ascii")
-    return [line.split() for line in kept.split("\n")]
+    kept = plain.translate(_WORDS, _PUNCTUATION).replace(b"\n", b" A ").decode("ascii")
+    vocabulary: collections.defaultdict[str, int] = collections.defaultdict()
+    vocabulary.default_factory = vocabulary.__len__
+    end = vocabulary["A"]  # of a text: no word is in capitals
+    word = np.array(list(map(vocabulary.__getitem__, kept.split())), dtype=np.int64)
+    text = np.cumsum(word == end)[word != end]
+    size = np.bincount(text, minlength=len(texts))
+    key, count = np.unique(text * len(vocabulary) + word[word != end], return_counts=True)
+    split = int(np.searchsorted(key, (len(texts) - len(owner)) * len(vocabulary)))
+    row, which = np.divmod(key[split:], len(vocabulary))
+    row -= len(texts) - len(owner)
+    wanted = owner[row] * len(vocabulary) + which
+    place = np.minimum(np.searchsorted(key[:split], wanted), max(0, split - 1))
+    hit = key[place] == wanted
+    matches = np.where(hit, np.minimum(count[place], count[split:]), 0.0)
+    common = np.bincount(row, matches, len(owner)).astype(np.float64)
+    return common, size.astype(np.float64)
 
 
 def _upper(concepts: Collection[str]) -> set[str]:

@@ -30,8 +30,8 @@ class Counts:
     """How often each n-gram occurs in each caption; one entry per pair that occurs.
 
     Args:
-        caption: int64 (entries,), ascending.
-        gram: int64 (entries,), ascending within a caption.
+        caption: int64 (entries,), ascending within an n-gram.
+        gram: int64 (entries,), ascending.
         count: int64 (entries,).
     """
 
@@ -95,19 +95,18 @@ class TokenPairs:
     @functools.cached_property
     def orders(self) -> tuple[Order, ...]:
         """The n-grams of 1, 2, 3 and 4 words."""
-        words, lengths, distinct = self._encoded
-        vocabulary = distinct
-        caption = np.repeat(np.arange(len(lengths)), lengths)
+        words, lengths, vocabulary = self._encoded
+        text = np.repeat(np.arange(len(lengths)), lengths)
         left = np.repeat(np.cumsum(lengths), lengths) - np.arange(len(words))  # words to the end
         start, gram = np.arange(len(words)), words
-        orders = [self._order(caption, gram, distinct)]
-        for length in range(2, LONGEST + 1):
-            fits = left[start] >= length
-            start = start[fits]
-            keys = gram[fits] * vocabulary + words[start + length - 1]
-            unique, gram = np.unique(keys, return_inverse=True)
-            distinct = len(unique)
-            orders.append(self._order(caption[start], gram, distinct))
+        orders = []
+        for length in range(1, LONGEST + 1):
+            if length > 1:
+                fits = left[start] >= length
+                start = start[fits]
+                gram = gram[fits] * vocabulary + words[start + length - 1]
+            gram, order = self._order(text[start], gram)
+            orders.append(order)
         return tuple(orders)
 
     @functools.cached_property
@@ -118,39 +117,58 @@ class TokenPairs:
         holds a no-break space (`21 3/7`) counts as two, and an empty one not at all.
         """
         flat = [*self.hypotheses, *(tokens for captions in self.references for tokens in captions)]
-        numbers, vocabulary = _number(flat)
-        if any(len(word.split()) != 1 for word in vocabulary):
-            flat = [" ".join(tokens).split() for tokens in flat]
-            numbers, vocabulary = _number(flat)
-        return numbers, np.array(list(map(len, flat)), dtype=np.int64), len(vocabulary)
+        vocabulary: collections.defaultdict[str, int] = collections.defaultdict()
+        vocabulary.default_factory = vocabulary.__len__
+        words = itertools.chain.from_iterable(flat)
+        numbers = np.array(list(map(vocabulary.__getitem__, words)), dtype=np.int64)
+        lengths = np.array(list(map(len, flat)), dtype=np.int64)
+        for word in [word for word in vocabulary if len(word.split()) != 1]:
+            parts = [vocabulary[part] for part in word.split()]
+            places = np.flatnonzero(numbers == vocabulary[word])
+            text = np.searchsorted(np.cumsum(lengths), places, side="right")
+            np.add.at(lengths, text, len(parts) - 1)
+            numbers = np.insert(
+                np.delete(numbers, places),
+                np.repeat(places - np.arange(len(places)), len(parts)),
+                np.tile(np.array(parts, dtype=np.int64), len(places)),
+            )
+        return numbers, lengths, len(vocabulary)
 
-    def _order(self, caption: Ints, gram: Ints, distinct: int) -> Order:
-        counts = _count(caption, gram, distinct)
-        split = int(np.searchsorted(counts.caption, len(self)))
-        mine = Counts(counts.caption[:split], counts.gram[:split], counts.count[:split])
-        theirs = Counts(
-            counts.caption[split:] - len(self), counts.gram[split:], counts.count[split:]
-        )
-        if not split:
-            return Order(distinct, mine, theirs, np.full(len(theirs.gram), -1))
-        known = mine.caption * distinct + mine.gram
-        wanted = self.image[theirs.caption] * distinct + theirs.gram
-        place = np.minimum(np.searchsorted(known, wanted), split - 1)
-        return Order(distinct, mine, theirs, np.where(known[place] == wanted, place, -1))
+    def _order(self, text: Ints, key: Ints) -> tuple[Ints, Order]:
+        """Number the n-grams without gaps, (occurrences,), and count them in each text.
+
+        Args:
+            text: Number of the text of each occurrence, ascending; captions come before references.
+            key: The n-gram of each occurrence, as any number.
+        """
+        place = _stable_order(key)
+        key, text = key[place], text[place]
+        fresh = np.diff(key, prepend=-1) != 0
+        gram = np.cumsum(fresh) - 1
+        numbered = np.empty_like(gram)
+        numbered[place] = gram
+        first = np.flatnonzero(fresh | (np.diff(text, prepend=-1) != 0))
+        count = np.diff(first, append=len(key))
+        gram, text = gram[first], text[first]
+        mine = text < len(self)
+        hypothesis = Counts(text[mine], gram[mine], count[mine])
+        reference = Counts(text[~mine] - len(self), gram[~mine], count[~mine])
+        distinct = int(fresh.sum())
+        if not len(hypothesis.gram):
+            return numbered, Order(distinct, hypothesis, reference, np.full((~mine).sum(), -1))
+        known = hypothesis.gram * len(self) + hypothesis.caption
+        wanted = reference.gram * len(self) + self.image[reference.caption]
+        found = np.minimum(np.searchsorted(known, wanted), len(known) - 1)
+        shared = np.where(known[found] == wanted, found, -1)
+        return numbered, Order(distinct, hypothesis, reference, shared)
 
 
-def _number(texts: Sequence[Sequence[str]]) -> tuple[Ints, dict[str, int]]:
-    """Return every word as a number, in order, and the number of each word."""
-    vocabulary: collections.defaultdict[str, int] = collections.defaultdict()
-    vocabulary.default_factory = vocabulary.__len__
-    words = itertools.chain.from_iterable(texts)
-    return np.array(list(map(vocabulary.__getitem__, words)), dtype=np.int64), vocabulary
-
-
-def _count(caption: Ints, gram: Ints, distinct: int) -> Counts:
-    keys, count = np.unique(caption * max(1, distinct) + gram, return_counts=True)
-    owner, which = np.divmod(keys, max(1, distinct))
-    return Counts(owner, which, count)
+def _stable_order(key: Ints) -> Ints:
+    """Return `argsort(key, kind="stable")`; where key and place fit one number, 3 times faster."""
+    length = max(1, len(key))
+    if int(key.max(initial=0)) >= np.iinfo(np.int64).max // length - 1:
+        return np.argsort(key, kind="stable")
+    return np.sort(key * length + np.arange(len(key))) % length
 
 
 def _check(hypotheses: Sequence[object], references: Sequence[Sequence[object]]) -> None:

@@ -121,8 +121,9 @@ def _longest(*shapes: str) -> re.Pattern[str]:
     return re.compile("".join(f"(?=({shape})?)" for shape in shapes))
 
 
-_LETTER_SHAPE = _longest(*_WORDS, *_FROM_LETTERS)
-_DIGIT_SHAPE = _longest(*_WORDS, *_FROM_DIGITS)
+_WORD_SHAPE = _longest(*_WORDS)  # apart from the next two: compiling it twice costs 15 ms
+_LETTER_SHAPE = _longest(*_FROM_LETTERS)
+_DIGIT_SHAPE = _longest(*_FROM_DIGITS)
 _SIGN_SHAPE = _longest(*_FROM_SIGNS)
 #: The commonest pieces, where no longer shape can begin.
 _PLAIN = re.compile(
@@ -222,9 +223,12 @@ def _next(text: str, place: int) -> str:
     first = text[place]
     if first.isspace():
         return ""
-    shape = _LETTER_SHAPE if first.isalpha() else _DIGIT_SHAPE if first.isdecimal() else _SIGN_SHAPE
-    found = shape.match(text, place)
-    token = max(filter(None, found.groups()), key=len, default="") if found else ""
+    shapes: tuple[re.Pattern[str], ...] = (_SIGN_SHAPE,)
+    if first.isalpha() or first.isdecimal():
+        shapes = (_WORD_SHAPE, _LETTER_SHAPE if first.isalpha() else _DIGIT_SHAPE)
+    matches = [shape.match(text, place) for shape in shapes]
+    found = (token for match in matches if match for token in match.groups() if token)
+    token = max(found, key=len, default="")
     if len(token) > 3 and token[-3:].lower() in _NOT and token[:-2].isalpha():
         return token[:-3]
     return token
