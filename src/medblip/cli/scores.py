@@ -28,6 +28,13 @@ class Protocol(enum.StrEnum):
     all = "all"
 
 
+class Tokenizer(enum.StrEnum):
+    """How captions become tokens."""
+
+    ptb = "ptb"
+    none = "none"
+
+
 class Test(enum.StrEnum):
     """Paired tests."""
 
@@ -47,6 +54,9 @@ def evaluate(
     split: Split = "test",
     protocol: Annotated[Protocol, typer.Option(help="Which metrics.")] = Protocol.caption,
     out: Annotated[Path | None, typer.Option("--out", help="JSON file of the scores.")] = None,
+    tokenizer: Annotated[
+        Tokenizer, typer.Option(help="`none`: captions are tokens, with one blank between.")
+    ] = Tokenizer.ptb,
     meteor: Annotated[
         bool | None, typer.Option("--meteor/--no-meteor", help="Default: when installed.")
     ] = None,
@@ -85,6 +95,7 @@ def evaluate(
     result = run_evaluate(
         predictions, references, split=split, out=out, training=training, force=force,
         fit_concepts=fit_concepts, resamples=resamples, seed=seed, protocol=protocol.value,
+        tokenizer=tokenizer.value,
         year=year, meteor=meteor, bertscore=bertscore, idf=idf, cosine=cosine, concepts=concepts,
         scorers=tuple(scorer or ()), scorer_config=scorer_config, device=device or "auto",
     )  # fmt: skip

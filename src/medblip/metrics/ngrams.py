@@ -6,23 +6,20 @@ Knows no metric.
 
 from __future__ import annotations
 
-import collections
 import dataclasses
 import functools
 import itertools
 from collections.abc import Sequence
 
 import numpy as np
-import numpy.typing as npt
 
 from medblip.errors import MetricError, explain
+from medblip.metrics.words import Ints, Words
 
-__all__ = ["LONGEST", "Counts", "Order", "TokenPairs"]
+__all__ = ["LONGEST", "Counts", "Ints", "Order", "TokenPairs", "owners"]
 
 #: BLEU and CIDEr count n-grams of up to this many words.
 LONGEST = 4
-
-Ints = npt.NDArray[np.int64]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,35 +69,57 @@ class TokenPairs:
     def __init__(
         self, hypotheses: Sequence[Sequence[str]], references: Sequence[Sequence[Sequence[str]]]
     ) -> None:
-        _check(hypotheses, references)
-        self.hypotheses = hypotheses
-        self.references = references
+        self.image = owners(hypotheses, references)
+        flat = itertools.chain.from_iterable(references)
+        self.words = Words.of([*hypotheses, *flat])
+
+    @classmethod
+    def of_words(cls, words: Words, image: Ints) -> TokenPairs:
+        """Return pairs from the words of all captions, then of all references.
+
+        Args:
+            words: One text per caption and per reference.
+            image: Image number of each reference, of `owners`.
+        """
+        pairs = cls.__new__(cls)
+        pairs.words, pairs.image = words, image
+        return pairs
 
     def __len__(self) -> int:
         """Return the number of images."""
-        return len(self.hypotheses)
+        return len(self.words.lengths) - len(self.image)
 
     @functools.cached_property
-    def image(self) -> Ints:
-        """Image number of each reference, int64 (references,)."""
-        sizes = [len(captions) for captions in self.references]
-        return np.repeat(np.arange(len(sizes)), sizes)
+    def hypotheses(self) -> list[list[str]]:
+        """Tokens per image."""
+        return self._tokens[: len(self)]
+
+    @functools.cached_property
+    def references(self) -> list[list[list[str]]]:
+        """Tokens per reference, per image."""
+        ends = np.searchsorted(self.image, np.arange(len(self) + 1)).tolist()
+        mine = self._tokens[len(self) :]
+        return [mine[start:end] for start, end in itertools.pairwise(ends)]
 
     @functools.cached_property
     def lengths(self) -> tuple[Ints, Ints]:
         """Words per caption (images,) and per reference (references,)."""
-        lengths = self._encoded[1]
-        return lengths[: len(self)], lengths[len(self) :]
+        return self._split.lengths[: len(self)], self._split.lengths[len(self) :]
 
     @functools.cached_property
     def orders(self) -> tuple[Order, ...]:
         """The n-grams of 1, 2, 3 and 4 words."""
-        words, lengths, vocabulary = self._encoded
+        return self.orders_up_to(LONGEST)
+
+    def orders_up_to(self, longest: int) -> tuple[Order, ...]:
+        """Count n-grams of 1 .. `longest` words."""
+        words, lengths = self._split.numbers, self._split.lengths
+        vocabulary = len(self._split.vocabulary)
         text = np.repeat(np.arange(len(lengths)), lengths)
         left = np.repeat(np.cumsum(lengths), lengths) - np.arange(len(words))  # words to the end
         start, gram = np.arange(len(words)), words
         orders = []
-        for length in range(1, LONGEST + 1):
+        for length in range(1, longest + 1):
             if length > 1:
                 fits = left[start] >= length
                 start = start[fits]
@@ -110,29 +129,23 @@ class TokenPairs:
         return tuple(orders)
 
     @functools.cached_property
-    def _encoded(self) -> tuple[Ints, Ints, int]:
-        """Words of all captions, then of all references, as numbers; words per text; vocabulary.
+    def _split(self) -> Words:
+        """The words; one that holds a no-break space (`21 3/7`) is two, and an empty one is none.
 
-        The published BLEU and CIDEr join tokens and split at white space again, so a token that
-        holds a no-break space (`21 3/7`) counts as two, and an empty one not at all.
+        The published BLEU and CIDEr join tokens and split at white space again.
         """
-        flat = [*self.hypotheses, *(tokens for captions in self.references for tokens in captions)]
-        vocabulary: collections.defaultdict[str, int] = collections.defaultdict()
-        vocabulary.default_factory = vocabulary.__len__
-        words = itertools.chain.from_iterable(flat)
-        numbers = np.array(list(map(vocabulary.__getitem__, words)), dtype=np.int64)
-        lengths = np.array(list(map(len, flat)), dtype=np.int64)
-        for word in [word for word in vocabulary if len(word.split()) != 1]:
-            parts = [vocabulary[part] for part in word.split()]
-            places = np.flatnonzero(numbers == vocabulary[word])
-            text = np.searchsorted(np.cumsum(lengths), places, side="right")
-            np.add.at(lengths, text, len(parts) - 1)
-            numbers = np.insert(
-                np.delete(numbers, places),
-                np.repeat(places - np.arange(len(places)), len(parts)),
-                np.tile(np.array(parts, dtype=np.int64), len(places)),
-            )
-        return numbers, lengths, len(vocabulary)
+        if all(len(word.split()) == 1 for word in self.words.vocabulary):
+            return self.words
+        parts = Words.of([word.split() for word in self.words.vocabulary])
+        text = np.repeat(np.arange(len(self.words.lengths)), self.words.lengths)
+        sizes = np.bincount(text, parts.lengths[self.words.numbers], len(self.words.lengths))
+        numbers = parts.take(self.words.numbers).numbers
+        return Words(numbers, sizes.astype(np.int64), parts.vocabulary)
+
+    @functools.cached_property
+    def _tokens(self) -> list[list[str]]:
+        word = self.words.vocabulary
+        return [[word[number] for number in numbers] for numbers in self.words.lists()]
 
     def _order(self, text: Ints, key: Ints) -> tuple[Ints, Order]:
         """Number the n-grams without gaps, (occurrences,), and count them in each text.
@@ -161,6 +174,16 @@ class TokenPairs:
         found = np.minimum(np.searchsorted(known, wanted), len(known) - 1)
         shared = np.where(known[found] == wanted, found, -1)
         return numbered, Order(distinct, hypothesis, reference, shared)
+
+
+def owners(hypotheses: Sequence[object], references: Sequence[Sequence[object]]) -> Ints:
+    """Return the image number of each reference, int64 (references,).
+
+    Raises:
+        MetricError: Lengths differ, there is no image, or an image has no reference.
+    """
+    _check(hypotheses, references)
+    return np.repeat(np.arange(len(references)), [len(captions) for captions in references])
 
 
 def _stable_order(key: Ints) -> Ints:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 
+import numpy as np
 from rapidfuzz.distance import LCSseq
 
 from medblip.metrics.base import Floats, Metric, Ratio, mean_statistics
@@ -22,15 +24,17 @@ class RougeL(Ratio, Metric):
 
     def statistics(self, pairs: TokenPairs) -> Floats:
         """Return float64 (images, 2): value and 1."""
-        rows = zip(pairs.hypotheses, pairs.references, strict=True)
-        return mean_statistics([_one(hypothesis, references) for hypothesis, references in rows])
+        # The published code splits "" into one empty token.
+        empty = [list(pairs.words.vocabulary).index("") if "" in pairs.words.vocabulary else -1]
+        texts = [numbers or empty for numbers in pairs.words.lists()]
+        ends = np.searchsorted(pairs.image, np.arange(len(pairs) + 1)) + len(pairs)
+        rows = zip(texts, itertools.pairwise(ends.tolist()), strict=False)
+        return mean_statistics([_one(said, texts[start:end]) for said, (start, end) in rows])
 
 
-def _one(hypothesis: Sequence[str], references: Sequence[Sequence[str]]) -> float:
+def _one(hypothesis: Sequence[int], references: Sequence[Sequence[int]]) -> float:
     precision = recall = 0.0
-    hypothesis = hypothesis or [""]  # the published code splits "" into one empty token
     for reference in references:
-        reference = reference or [""]
         common = LCSseq.similarity(hypothesis, reference)
         precision = max(precision, common / len(hypothesis))
         recall = max(recall, common / len(reference))

@@ -22,10 +22,10 @@ from medblip.metrics.imageclef import (
 )
 from medblip.metrics.table import (
     DEFINITIONS,
+    Tokenizer,
     fact_families,
     lexical_families,
     references_note,
-    rouge1_family,
     token_pairs,
 )
 
@@ -47,6 +47,7 @@ class Suite:
         protocol: `caption` (overlap and clinical audit), `imageclef` (the challenge's parts) or
             `all`.
         year: Rules of ImageCLEFmedical Caption, 2025 or 2026.
+        tokenizer: `ptb`, or `none` where captions and references are tokens already.
         meteor: None: when its extra is installed.
         bertscore: Encoder: preset, local folder or hub id; None: only where the protocol needs it.
         idf: Weight BERTScore's tokens by the references' idf.
@@ -60,6 +61,7 @@ class Suite:
 
     protocol: Protocol = "caption"
     year: Year = 2026
+    tokenizer: Tokenizer = "ptb"
     meteor: bool | None = None
     bertscore: str | None = None
     idf: bool = False
@@ -120,9 +122,10 @@ def compute(suite: Suite, material: Material) -> Computed:
     """
     found = Computed()
     _names_it_can_compute(suite)
-    if suite.protocol != "imageclef":
+    if suite.protocol == "imageclef":
+        found.families |= lexical_families(material.captions, material.references, metrics=())
+    else:
         _overlap(suite, material, found)
-    found.families |= rouge1_family(material.captions, material.references)
     _encoders(suite, material, found)
     if suite.concepts is not None:
         _concepts(suite, material, found)
@@ -158,12 +161,13 @@ def _overlap(suite: Suite, material: Material, found: Computed) -> None:
     from medblip.metrics.audit import audit_statistics
     from medblip.metrics.meteor import meteor_available, meteor_statistics
 
-    pairs = token_pairs(material.captions, material.references)
-    found.families |= lexical_families(pairs)
+    texts = material.captions, material.references
+    found.families |= lexical_families(*texts, tokenizer=suite.tokenizer)
     why = None if suite.meteor is False else meteor_available()
     if why is not None:
         found.unavailable["METEOR"] = why
     elif suite.meteor is not False:
+        pairs = token_pairs(*texts, suite.tokenizer)
         meteor = meteor_statistics(pairs.hypotheses, pairs.references)
         context = found.families["Bleu"].context
         found.families["Meteor"] = Statistics(meteor.metric, meteor.values, context)
@@ -264,7 +268,7 @@ def _imageclef(
 
 
 def _challenge_bertscore(suite: Suite, material: Material, found: Computed) -> Statistics | None:
-    """BERTScore as the challenge has it: DeBERTa, normalised text, idf; None where it is not here."""
+    """BERTScore as the challenge has it: DeBERTa, normalised text, idf; None if it is not here."""
     from medblip.metrics.bertscore import bertscore_statistics
 
     local = (suite.bertscore or "").partition("=")[0] == _CHALLENGE_ENCODER

@@ -6,7 +6,7 @@ import dataclasses
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 
@@ -15,22 +15,23 @@ from medblip.metrics.base import Floats, Metric, Ratio, Statistics
 from medblip.metrics.bleu import Bleu
 from medblip.metrics.cider import Cider
 from medblip.metrics.imageclef import rouge1_statistics
-from medblip.metrics.ngrams import Ints, TokenPairs
+from medblip.metrics.ngrams import Ints, TokenPairs, owners
 from medblip.metrics.resampling import group_numbers, scores
 from medblip.metrics.rouge import RougeL
 from medblip.metrics.stored import StoredStatistics
-from medblip.metrics.tokenize import tokenize
+from medblip.metrics.tokenize import tokenize_all
+from medblip.metrics.words import Pieces
 from medblip.schema import Score
 
 __all__ = [
     "DEFINITIONS",
     "LEXICAL",
     "Table",
+    "Tokenizer",
     "evaluate_captions",
     "fact_families",
     "lexical_families",
     "references_note",
-    "rouge1_family",
     "score_families",
     "token_pairs",
 ]
@@ -40,7 +41,8 @@ LEXICAL: tuple[type[Metric], ...] = (Bleu, RougeL, Cider)
 
 #: Raised whenever a definition or a tokenizer rule changes a value; part of every signature.
 DEFINITIONS = "medblip-metrics:2"
-_TOKENIZER = "tok:ptb-compat"
+_TOKENIZERS = {"ptb": "ptb-compat", "none": "none"}
+Tokenizer = Literal["ptb", "none"]
 
 T = TypeVar("T")
 
@@ -94,8 +96,7 @@ def evaluate_captions(
     Raises:
         MetricError: Lengths differ, the set is empty, or an image has no reference.
     """
-    families = lexical_families(token_pairs(hypotheses, references), metrics)
-    families |= rouge1_family(hypotheses, references)
+    families = lexical_families(hypotheses, references, metrics)
     if facts is not None:
         families |= fact_families(hypotheses, _as_many(facts, hypotheses, "sets of facts"))
     if groups is not None:
@@ -121,35 +122,50 @@ def score_families(
     return Table(found, per_image, dict(families), numbers)
 
 
-def token_pairs(hypotheses: Sequence[str], references: Sequence[Sequence[str]]) -> TokenPairs:
-    """Tokenise captions and references, each distinct text once."""
-    texts = {text for captions in references for text in captions}.union(hypotheses)
-    tokens = {text: tokenize(text) for text in texts}
-    return TokenPairs(
-        [tokens[caption] for caption in hypotheses],
-        [[tokens[caption] for caption in captions] for captions in references],
-    )
-
-
 def lexical_families(
-    pairs: TokenPairs, metrics: Sequence[type[Metric]] = LEXICAL
+    hypotheses: Sequence[str],
+    references: Sequence[Sequence[str]],
+    metrics: Sequence[type[Metric]] = LEXICAL,
+    tokenizer: Tokenizer = "ptb",
 ) -> dict[str, Statistics]:
-    """Return the statistics of every family that is computed from tokens."""
-    context = f"{_TOKENIZER}|{references_note(pairs.references)}|{DEFINITIONS}"
+    """Return the statistics of the families computed from tokens, and of ROUGE-1.
+
+    Args:
+        hypotheses: One caption per image.
+        references: At least one per image.
+        metrics: Families computed from tokens.
+        tokenizer: `ptb`, or `none` for captions that are tokens with one blank between.
+    """
+    pieces = _pieces(hypotheses, references)
+    pairs = token_pairs(hypotheses, references, tokenizer, pieces)
+    note = f"{references_note(references)}|{DEFINITIONS}"
     found = {}
     for kind in metrics:
         metric = kind()
+        context = f"tok:{_TOKENIZERS[tokenizer]}|{note}"
         found[kind.__name__] = Statistics(metric, metric.statistics(pairs), context)
-    return found
+    rouge1 = rouge1_statistics(hypotheses, references, pieces)
+    return found | {"Rouge1": Statistics(rouge1.metric, rouge1.values, note)}
 
 
-def rouge1_family(
-    hypotheses: Sequence[str], references: Sequence[Sequence[str]]
-) -> dict[str, Statistics]:
-    """Return ROUGE-1, which has a tokenizer of its own."""
-    found = rouge1_statistics(hypotheses, references)
-    context = f"{references_note(references)}|{DEFINITIONS}"
-    return {"Rouge1": Statistics(found.metric, found.values, context)}
+def token_pairs(
+    hypotheses: Sequence[str],
+    references: Sequence[Sequence[str]],
+    tokenizer: Tokenizer = "ptb",
+    pieces: Pieces | None = None,
+) -> TokenPairs:
+    """Return the tokens of captions and references."""
+    if tokenizer == "none":
+        return TokenPairs(
+            [caption.split(" ") for caption in hypotheses],
+            [[caption.split(" ") for caption in captions] for captions in references],
+        )
+    image = owners(hypotheses, references)
+    return TokenPairs.of_words(tokenize_all(pieces or _pieces(hypotheses, references)), image)
+
+
+def _pieces(hypotheses: Sequence[str], references: Sequence[Sequence[str]]) -> Pieces:
+    return Pieces([*hypotheses, *(caption for captions in references for caption in captions)])
 
 
 def references_note(references: Sequence[Sequence[Any]]) -> str:

@@ -16,8 +16,9 @@ import re
 from typing import Any
 
 from medblip.metrics import tokenize_data as data
+from medblip.metrics.words import Pieces, Words
 
-__all__ = ["tokenize"]
+__all__ = ["tokenize", "tokenize_all"]
 
 _LETTER = rf"[^\W\d_{data.NO_LETTERS}]"
 _LETTERS = rf"(?:{_LETTER}[{data.MARKS}]*)+"
@@ -162,12 +163,23 @@ def tokenize(text: str) -> list[str]:
     >>> tokenize("The patient's T1-weighted MRI: no 3.5-cm mass.")
     ['the', 'patient', "'s", 't1-weighted', 'mri', 'no', '3.5-cm', 'mass']
     """
-    if "<" in text or (_NUMBER_NEXT.search(text) or "\u00a0" in text) and _NUMBERS.search(text):
-        return _scan(text)  # mark-up, "21 3/7" and telephone numbers
-    found = [_PIECES[piece] for piece in text.split()]
-    if None in found:
+    found: list[Any] = [_PIECES[piece] for piece in text.split()]
+    if None in found or _crosses_spaces(text):
         return _scan(text)
     return list(itertools.chain.from_iterable(found))
+
+
+def tokenize_all(texts: Pieces) -> Words:
+    """Return the tokens of many texts, of each the same as `tokenize` returns, in a third less."""
+    return texts.words(_PIECES.__getitem__, _scan, _crosses_spaces)
+
+
+def _crosses_spaces(text: str) -> bool:
+    """Whether a token may hold white space: mark-up, "21 3/7", telephone numbers."""
+    if "<" in text:
+        return True
+    near = _NUMBER_NEXT.search(text) or "\u00a0" in text
+    return bool(near and _NUMBERS.search(text))
 
 
 class _Pieces(dict[str, Any]):
