@@ -41,7 +41,10 @@ def signature_lines(scores: Mapping[str, Score]) -> str:
     """Return the signature of every score, those that are equal together."""
     names: dict[str, list[str]] = {}
     for name, score in scores.items():
-        names.setdefault(score.signature.removeprefix(f"{name}|"), []).append(name)
+        those = names.setdefault(score.signature.removeprefix(f"{name}|"), [])
+        shown = next((f"{prefix}*" for prefix in _AUDIT if name.startswith(prefix)), name)
+        if shown not in those:
+            those.append(shown)
     return "\n".join(f"{', '.join(those)}: {signature}" for signature, those in names.items())
 
 

@@ -21,15 +21,14 @@ import numpy as np
 from medblip.errors import DataError, MedblipError, MetricError, RunError, explain
 from medblip.metrics.base import Agreement, Floats, Ratio, Statistics, mean_statistics
 from medblip.metrics.concept_rules import LIFT, learn, phrases_of
+from medblip.metrics.roco import roco_folder, roco_rows
 from medblip.rundir import read_json, write_json
-from medblip.schema import SPLITS
 
 __all__ = [
     "ConceptTable",
     "concept_statistics",
     "fit_concepts",
     "load_concepts",
-    "splits_without",
 ]
 
 _KIND = "roco-concepts"
@@ -104,7 +103,7 @@ def fit_concepts(
     roco: Path | str,
     *,
     splits: Sequence[str] = ("train",),
-    out: Path | str,
+    out: Path | str | None = None,
     force: bool = False,
 ) -> ConceptTable:
     """Learn phrase -> concept rules from a copy of ROCO and write them as a JSON table.
@@ -116,15 +115,15 @@ def fit_concepts(
         roco: Folder that holds `train/`, `validation/` or `test/`, each with `captions.txt` and
             `cuis.txt`, directly or in `radiology/` (which is taken where it is there).
         splits: Which of them to learn from.
-        out: The table, e.g. `concepts.json`.
+        out: The table, e.g. `concepts.json`; None: no file.
         force: Replace a table that is there.
 
     Raises:
         DataError: A file is absent or not in ROCO's layout, or nothing could be learned.
         RunError: `out` is there already or cannot be written.
     """
-    target = Path(out)
-    if target.exists() and not force:
+    target = None if out is None else Path(out)
+    if target is not None and target.exists() and not force:
         raise RunError(
             explain(
                 f"{target} is there already",
@@ -155,37 +154,9 @@ def fit_concepts(
         sources=sources,
         seen=frozenset(map(_hash, captions)),
     )
-    write_json(target, _record(table))
+    if target is not None:
+        write_json(target, _record(table))
     return table
-
-
-def splits_without(roco: Path | str, ids: Sequence[str]) -> list[str]:
-    """Return the splits of a copy of ROCO that hold none of these images: fit for learning from.
-
-    Raises:
-        DataError: There is none.
-    """
-    known = set(ids)
-    apart: list[str] = []
-    tried: list[str] = []
-    for split in SPLITS:
-        try:
-            folder = _folder(Path(roco), split)
-        except DataError:
-            continue
-        tried.append(split)
-        if known.isdisjoint(name for name, *_ in _rows(folder / "captions.txt")):
-            apart.append(split)
-    if not apart:
-        raise DataError(
-            explain(
-                f"{roco}: no split to learn concepts from",
-                got=f"{', '.join(tried)}, with images that are to be scored" if tried else "none",
-                expected="a split with captions.txt and cuis.txt, of other images",
-                do="name a copy of ROCO that has a further split",
-            )
-        )
-    return apart
 
 
 def load_concepts(path: Path | str) -> ConceptTable:
@@ -312,58 +283,14 @@ def _read(
     concepts: dict[str, set[str]] = {}
     sources: dict[str, str] = {}
     for split in splits:
-        folder = _folder(roco, split)
-        captions |= {name: " ".join(rest) for name, *rest in _rows(folder / "captions.txt")}
-        for name, *cuis in _rows(folder / "cuis.txt"):
+        folder = roco_folder(roco, split)
+        captions |= {name: " ".join(rest) for name, *rest in roco_rows(folder / "captions.txt")}
+        for name, *cuis in roco_rows(folder / "cuis.txt"):
             concepts[name] = {cui.strip() for cui in cuis} - {""}
         for name in ("captions.txt", "cuis.txt"):
             digest = hashlib.sha256((folder / name).read_bytes()).hexdigest()
             sources[f"{split}/{name}"] = digest
     return captions, concepts, sources
-
-
-def _folder(roco: Path, split: str) -> Path:
-    """Return the folder of one split that holds captions and concepts; radiology first."""
-    tried = [roco / split / "radiology", roco / split, roco / "data" / split / "radiology"]
-    for folder in tried:
-        if (folder / "captions.txt").is_file() and (folder / "cuis.txt").is_file():
-            return folder
-    there = sorted(path.name for path in roco.iterdir()) if roco.is_dir() else []
-    raise DataError(
-        explain(
-            f"{roco}: no captions and concepts of the {split} split",
-            got=", ".join(there[:5]) or "no such folder, or an empty one",
-            expected=f"{split}/radiology/captions.txt and cuis.txt, as ROCO has them",
-            do="name the folder that holds train, validation and test, and splits that are there",
-        )
-    )
-
-
-def _rows(path: Path) -> list[list[str]]:
-    """Return the tab-separated cells of each line; only a line feed ends a line."""
-    try:
-        lines = path.read_text(encoding="utf-8").split("\n")
-    except UnicodeDecodeError as error:
-        raise DataError(
-            explain(
-                f"{path}: not UTF-8 text",
-                got=f"byte {error.object[error.start]:#04x} at offset {error.start}",
-                expected="UTF-8",
-                do="get ROCO's own file again",
-            )
-        ) from None
-    rows = [line.split("\t") for line in lines if line.strip()]
-    bare = [number for number, cells in enumerate(rows, start=1) if len(cells) < 2]
-    if bare or not rows:
-        raise DataError(
-            explain(
-                f"{path}: not in ROCO's layout",
-                got=f"{len(bare)} lines without a tab, first: {bare[0]}" if bare else "no line",
-                expected="id, tab, caption or concepts",
-                do="get ROCO's own file again",
-            )
-        )
-    return rows
 
 
 def _check_lengths(

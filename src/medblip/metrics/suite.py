@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from medblip.errors import MedblipError, MetricError, explain
 from medblip.metrics.base import Floats, Ratio, Statistics, mean_statistics
@@ -28,6 +28,9 @@ from medblip.metrics.table import (
     references_note,
     token_pairs,
 )
+
+if TYPE_CHECKING:
+    from medblip.metrics.concepts import ConceptTable
 
 __all__ = ["Computed", "Material", "Protocol", "Suite", "compute"]
 
@@ -52,7 +55,7 @@ class Suite:
         bertscore: Encoder: preset, local folder or hub id; None: only where the protocol needs it.
         idf: Weight BERTScore's tokens by the references' idf.
         cosine: Encoder for the cosine of sentence embeddings; None: not computed.
-        concepts: Table that `fit_concepts` wrote; None: no concept F1.
+        concepts: Table of `fit_concepts`, or its file; None: no concept F1.
         scorers: External scorers as the command line names them, `NAME=PYTHON` or `NAME=COMMAND`.
         scorer_config: TOML file that names scorers and their environments.
         device: Of the encoders.
@@ -66,7 +69,7 @@ class Suite:
     bertscore: str | None = None
     idf: bool = False
     cosine: str | None = None
-    concepts: Path | None = None
+    concepts: Path | ConceptTable | None = None
     scorers: tuple[str, ...] = ()
     scorer_config: Path | None = None
     device: str = "auto"
@@ -83,6 +86,7 @@ class Material:
         references: At least one per image.
         facts: Known facts per image, or None.
         images: Image files, or None.
+        concepts: Concepts that are known of each image, or None.
     """
 
     ids: Sequence[str]
@@ -90,6 +94,7 @@ class Material:
     references: Sequence[Sequence[str]]
     facts: Sequence[dict[str, Any]] | None = None
     images: Sequence[Path] | None = None
+    concepts: Sequence[set[str]] | None = None
 
 
 @dataclasses.dataclass
@@ -127,8 +132,7 @@ def compute(suite: Suite, material: Material) -> Computed:
     else:
         _overlap(suite, material, found)
     _encoders(suite, material, found)
-    if suite.concepts is not None:
-        _concepts(suite, material, found)
+    _concepts(suite, material, found)
     scored = _scorers(suite, material, found)
     if suite.protocol != "caption":
         _imageclef(suite, material, found, scored)
@@ -195,10 +199,12 @@ def _encoders(suite: Suite, material: Material, found: Computed) -> None:
 def _concepts(suite: Suite, material: Material, found: Computed) -> None:
     from medblip.metrics.concepts import concept_statistics, load_concepts
 
-    assert suite.concepts is not None
-    table = load_concepts(suite.concepts)
-    table.refuse_seen(material.ids, force=suite.force)
-    found.families |= concept_statistics(material.captions, material.references, table)
+    table = load_concepts(suite.concepts) if isinstance(suite.concepts, Path) else suite.concepts
+    if table is not None:
+        table.refuse_seen(material.ids, force=suite.force)
+        found.families |= concept_statistics(
+            material.captions, material.references, table, reference_concepts=material.concepts
+        )
 
 
 def _scorers(suite: Suite, material: Material, found: Computed) -> dict[str, Floats]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,7 +16,7 @@ from medblip.schema import Score, dump_jsonl
 
 if TYPE_CHECKING:
     from medblip.data.captions import References
-    from medblip.metrics.suite import Suite
+    from medblip.metrics.suite import Computed, Material, Suite
     from medblip.metrics.table import Table
 
 __all__ = ["Evaluated", "evaluate"]
@@ -85,59 +86,35 @@ def evaluate(
     from medblip.metrics.table import score_families
 
     source = _source(Path(predictions), references, split, out)
-    if source.target is not None and source.target.exists() and not force:
-        raise RunError(
-            explain(
-                f"{source.target} is there already",
-                got="scores of an earlier call",
-                expected="captions that were not scored yet",
-                do="add --force to replace them",
-            )
-        )
+    _refuse_overwriting(source.target, force)
     known = read_references(source.references, split)
     captions = align(read_captions(source.predictions), known.ids)
     suite = suite or Suite(force=force, **options)
+    material = Material(known.ids, captions, known.captions, known.facts, known.images)
     if fit_concepts is not None:
-        suite = dataclasses.replace(suite, concepts=_fitted(Path(fit_concepts), known, source))
-    computed = compute(
-        suite, Material(known.ids, captions, known.captions, known.facts, known.images)
-    )
-    table = score_families(
-        computed.families,
-        resamples=source.eval.resamples if resamples is None else resamples,
-        seed=source.eval.seed if seed is None else seed,
-        groups=known.groups,
-    )
-    scores = {
-        name: dataclasses.replace(score, n=computed.scored.get(name, score.n))
-        for name, score in table.scores.items()
-    }
-    degenerate = _degeneration(captions, training)
-    if source.target is not None:
-        record = {
-            "split": split,
-            "n": len(known.ids),
-            "protocol": suite.protocol,
-            "metrics": {name: dataclasses.asdict(score) for name, score in scores.items()},
-            "degeneration": degenerate,
-            **{
-                key: value
-                for key in ("corpus", "unavailable", "failed", "notes")
-                if (value := getattr(computed, key))
+        suite, material = _learn_concepts(Path(fit_concepts), suite, material, source.target)
+    with contextlib.nullcontext() if source.run is None else source.run.lock():
+        computed = compute(suite, material)
+        table = score_families(
+            computed.families,
+            resamples=source.eval.resamples if resamples is None else resamples,
+            seed=source.eval.seed if seed is None else seed,
+            groups=known.groups,
+        )
+        result = Evaluated(
+            scores_file=None if source.target is None else str(source.target),
+            n=len(known.ids),
+            scores={
+                name: dataclasses.replace(score, n=computed.scored.get(name, score.n))
+                for name, score in table.scores.items()
             },
-        }
-        if source.run is None:
+            degeneration=_degeneration(captions, training),
+            unavailable=computed.unavailable,
+        )
+        if source.target is not None:
+            record = _record(result, computed, split, suite.protocol)
             _write(source.target, record, table, known)
-        else:
-            with source.run.lock():
-                _write(source.target, record, table, known)
-    return Evaluated(
-        scores_file=None if source.target is None else str(source.target),
-        n=len(known.ids),
-        scores=scores,
-        degeneration=degenerate,
-        unavailable=computed.unavailable,
-    )
+    return result
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -200,14 +177,54 @@ def _degeneration(captions: Sequence[str], training: Path | str | None) -> dict[
     return degeneration(captions, training=[text for texts in seen for text in texts])
 
 
-def _fitted(roco: Path, known: References, source: _Source) -> Path:
-    """Learn concepts from the user's own copy of ROCO, into the folder of the scores."""
-    from medblip.metrics.concepts import fit_concepts, splits_without
+def _refuse_overwriting(target: Path | None, force: bool) -> None:
+    if target is not None and target.exists() and not force:
+        raise RunError(
+            explain(
+                f"{target} is there already",
+                got="scores of an earlier call",
+                expected="captions that were not scored yet",
+                do="add --force to replace them",
+            )
+        )
 
-    out = (Path() if source.target is None else source.target.parent) / "roco-concepts.json"
-    splits = splits_without(roco, known.ids)
-    fit_concepts(roco, splits=splits, out=out, force=True)
-    return out
+
+def _learn_concepts(
+    roco: Path, suite: Suite, material: Material, target: Path | None
+) -> tuple[Suite, Material]:
+    """Learn from the splits of the user's ROCO that hold none of these images.
+
+    The table is written beside the scores, where there are any: it may not be passed on.
+    """
+    from medblip.metrics.concepts import fit_concepts
+    from medblip.metrics.roco import given_concepts, splits_without
+
+    out = None if target is None else target.parent / "roco-concepts.json"
+    splits = splits_without(roco, material.ids)
+    table = fit_concepts(roco, splits=splits, out=out, force=True)
+    given = given_concepts(roco, material.ids)
+    return (
+        dataclasses.replace(suite, concepts=table),
+        dataclasses.replace(material, concepts=given),
+    )
+
+
+def _record(result: Evaluated, computed: Computed, split: str, protocol: str) -> dict[str, Any]:
+    """Return the content of the scores file."""
+    optional = {
+        "corpus": computed.corpus,
+        "unavailable": computed.unavailable,
+        "failed": computed.failed,
+        "notes": computed.notes,
+    }
+    return {
+        "split": split,
+        "n": result.n,
+        "protocol": protocol,
+        "metrics": {name: dataclasses.asdict(score) for name, score in result.scores.items()},
+        "degeneration": result.degeneration,
+        **{name: value for name, value in optional.items() if value},
+    }
 
 
 def _write(target: Path, record: dict[str, Any], table: Table, known: References) -> None:
