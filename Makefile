@@ -4,7 +4,7 @@ BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-long check lint types fix bench docs picture browser wheel clean
+.PHONY: help demo test test-long check lint types fix bench docs audit-table picture browser wheel clean
 
 help: ## what can be made
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -52,6 +52,9 @@ bench: .venv/.installed-dev ## every benchmark; each ends with one JSON line
 
 docs: .venv/.installed-dev ## docs/cli.md from the command line itself
 	@$(BIN)/python docs/make_cli.py
+
+audit-table: .venv/.installed-dev ## the audit's table in docs/metrics.md, from ../shared/data
+	@$(BIN)/python benchmarks/audit_bench.py --data ../shared/data --docs docs/metrics.md
 
 picture: ## docs/img/report.png from runs/demo/report.html, by Chromium
 	@mkdir -p docs/img

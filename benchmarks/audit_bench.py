@@ -30,6 +30,8 @@ WORDS = tomllib.loads(Path(__file__).with_suffix(".toml").read_text(encoding="ut
 #: Pairs of modalities of which one is a kind of the other: no error.
 AKIN = [set(pair) for pair in WORDS["akin"]]
 Pairs = list[tuple[str, str]]
+#: Between these marks `--docs` puts the table.
+BEGIN, END = "<!-- audit table: begin -->", "<!-- audit table: end -->"
 
 
 def swap_words(pairs: list[tuple[str, str]], both_ways: bool = True) -> Perturb:
@@ -324,13 +326,23 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--cases", type=int, default=1000, help="captions per perturbation")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, help="write the table here")
+    parser.add_argument("--docs", type=Path, help="put the table between the marks of this page")
     options = parser.parse_args(arguments)
+    if not (options.data / "roco-v1").is_dir():
+        print(json.dumps({"benchmark": "audit", "skipped": f"no roco-v1 in {options.data}"}))
+        return
     captions = read_captions(options.data, options.split)
     result = measure(captions, options.cases, options.seed)
     text = table(result, options.split)
     print(text)
     if options.out is not None:
         options.out.write_text(text, encoding="utf-8")
+    if options.docs is not None:
+        before, mark, rest = options.docs.read_text(encoding="utf-8").partition(BEGIN)
+        _, end, after = rest.partition(END)
+        if not mark or not end:
+            sys.exit(f"{options.docs}: no {BEGIN} ... {END}")
+        options.docs.write_text(f"{before}{mark}\n{text.strip()}\n{end}{after}", encoding="utf-8")
     seconds = speed(captions)
     print(
         json.dumps(

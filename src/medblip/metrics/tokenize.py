@@ -170,7 +170,7 @@ def tokenize(text: str) -> list[str]:
 
 
 def tokenize_all(texts: Pieces) -> Words:
-    """Return the tokens of many texts, of each the same as `tokenize` returns, in a third less."""
+    """Return the tokens of many texts as numbers, of each the same as `tokenize` returns."""
     return texts.words(_PIECES.__getitem__, _scan, _crosses_spaces)
 
 
