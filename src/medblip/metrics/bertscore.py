@@ -16,7 +16,8 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 
 from medblip.metrics.base import Floats, Means, Statistics
-from medblip.metrics.encoders import Encoder, Vectors, check_pairs, open_encoder
+from medblip.metrics.encoders import Encoder, Vectors, open_encoder
+from medblip.metrics.ngrams import owners
 from medblip.progress import track
 
 __all__ = ["bertscore_statistics"]
@@ -55,7 +56,7 @@ def bertscore_statistics(
         MetricError: The lists do not belong together; no such layer or device.
         CheckpointError: The encoder is not here or is damaged.
     """
-    check_pairs(hypotheses, references)
+    owners(hypotheses, references)  # refuses lists that do not belong together
     encoder = open_encoder(model, layer=layer, device=device)
     flat = [caption for captions in references for caption in captions]
     encoder.keep(flat)

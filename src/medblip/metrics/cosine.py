@@ -11,7 +11,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from medblip.metrics.base import Means, Statistics
-from medblip.metrics.encoders import check_pairs, open_encoder
+from medblip.metrics.encoders import open_encoder
+from medblip.metrics.ngrams import owners
 
 __all__ = ["cosine_statistics"]
 
@@ -37,7 +38,7 @@ def cosine_statistics(
         MetricError: The lists do not belong together; no such device.
         CheckpointError: The encoder is not here, is damaged, or has another kind of pooling.
     """
-    check_pairs(hypotheses, references)
+    owners(hypotheses, references)  # refuses lists that do not belong together
     encoder = open_encoder(model, pooled=True, device=device)
     flat = [caption for captions in references for caption in captions]
     encoder.keep(flat)

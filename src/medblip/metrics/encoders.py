@@ -24,7 +24,7 @@ from medblip.progress import track
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["Encoder", "Vectors", "check_pairs", "forget_encoders", "open_encoder"]
+__all__ = ["Encoder", "Vectors", "forget_encoders", "open_encoder"]
 
 Vectors = npt.NDArray[np.float32]
 
@@ -335,22 +335,3 @@ def _quiet() -> Iterator[None]:
         bars.set_verbosity(level)
         if shown:
             bars.enable_progress_bar()
-
-
-def check_pairs(hypotheses: Sequence[str], references: Sequence[Sequence[str]]) -> None:
-    """Refuse lists that do not belong together.
-
-    Raises:
-        MetricError: Lengths differ, the set is empty, or an image has no reference.
-    """
-    bare = sum(not captions for captions in references)
-    if len(hypotheses) != len(references) or not hypotheses or bare:
-        raise MetricError(
-            explain(
-                "captions and references do not belong together",
-                got=f"{len(hypotheses)} captions, {len(references)} sets of references, "
-                f"{bare} of them empty",
-                expected="one caption and at least one reference per image",
-                do="score one caption per image, in the same order",
-            )
-        )

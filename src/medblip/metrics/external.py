@@ -39,18 +39,15 @@ from medblip.metrics.base import Agreement, Ratio, Statistics
 from medblip.metrics.child import Ended, run_child
 from medblip.metrics.external_specs import (
     ReadyAdapter,
-    ScorerLine,
     ScorerSpec,
     child_environment,
     load_scorers,
     parse_scorer,
     preflight,
-    scorers_table,
 )
 
 __all__ = [
     "ReadyAdapter",
-    "ScorerLine",
     "ScorerResult",
     "ScorerRow",
     "ScorerSpec",
@@ -58,7 +55,6 @@ __all__ = [
     "parse_scorer",
     "preflight",
     "run_scorer",
-    "scorers_table",
 ]
 
 _CONTRACT = "medblip-external:1"

@@ -31,13 +31,11 @@ from medblip.errors import ConfigError, explain, nearest
 
 __all__ = [
     "ReadyAdapter",
-    "ScorerLine",
     "ScorerSpec",
     "child_environment",
     "load_scorers",
     "parse_scorer",
     "preflight",
-    "scorers_table",
 ]
 
 _NAME = re.compile(r"[a-z][a-z0-9_-]{0,31}")
@@ -99,18 +97,6 @@ class ScorerSpec:
         if self.ready is None:
             return [*self.command, *self.args]
         return [str(self.python), str(_folder() / self.ready.adapter), *self.args]
-
-
-@dataclasses.dataclass(frozen=True)
-class ScorerLine:
-    """One line of the table of scorers, ready to print."""
-
-    name: str
-    what: str
-    needs: str
-    status: str
-    licence: str
-    domain: str
 
 
 def load_scorers(config: Path | None = None) -> dict[str, ScorerSpec]:
@@ -191,22 +177,6 @@ def preflight(spec: ScorerSpec) -> str | None:
         expected=f"a Python {spec.ready.python} environment of its own. {spec.ready.licence}",
         do="\n            ".join(lines),
     )
-
-
-def scorers_table(specs: Mapping[str, ScorerSpec] | None = None) -> list[ScorerLine]:
-    """Return one line per scorer; looks into every environment that is named."""
-    lines = []
-    for name, spec in (load_scorers() if specs is None else specs).items():
-        lost = _missing(spec)
-        status = "missing: " + "; ".join(lost) if lost else f"ready: {spec.start()[0]}"
-        ready = spec.ready
-        if ready is None:
-            lines.append(ScorerLine(name, "your own command", spec.command[0], status, "", ""))
-            continue
-        needs = [*ready.modules, *ready.programs, *(weights["what"] for weights in ready.weights)]
-        line = (name, ready.what, ", ".join(needs), status, ready.licence, ready.domain)
-        lines.append(ScorerLine(*line))
-    return lines
 
 
 def child_environment(spec: ScorerSpec) -> dict[str, str]:

@@ -7,10 +7,9 @@ computed. Everything is named ImageCLEF-style: only the organisers' own run is t
 
 from __future__ import annotations
 
-import dataclasses
 import re
 import string
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 import numpy as np
@@ -22,12 +21,9 @@ from medblip.metrics.words import Pieces, Words
 
 __all__ = [
     "COMPONENTS",
-    "ImageClef",
     "Rouge1",
     "Year",
-    "concept_detection_f1",
     "imageclef_statistics",
-    "imageclef_summary",
     "normalise",
     "rouge1_statistics",
     "with_empty_captions",
@@ -99,53 +95,6 @@ def rouge1_statistics(
     values[silent[owner] & silent[images:]] = 1
     best = np.maximum.reduceat(values, np.searchsorted(owner, np.arange(images)))
     return Statistics(Rouge1(), mean_statistics(best))
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class ImageClef:
-    """Means of components, as far as the components are there.
-
-    Args:
-        label: `ImageCLEF-style <year>`.
-        components: The values that were given, by component.
-        relevance: Mean of its components; None while one is missing. So with the other two.
-        overall: Mean of relevance and factuality.
-        missing: Components that were not given.
-    """
-
-    label: str
-    components: dict[str, float]
-    relevance: float | None
-    factuality: float | None
-    overall: float | None
-    missing: tuple[str, ...]
-
-
-def imageclef_summary(values: Mapping[str, float], year: Year) -> ImageClef:
-    """Combine corpus values of components; other values are ignored, and none is imputed.
-
-    Args:
-        values: By component, with the keys of `COMPONENTS`.
-        year: Whose rules.
-
-    Raises:
-        MetricError: The year is unknown.
-    """
-    parts = _parts(year)
-    names = [name for members in parts.values() for name in members]
-    means = {
-        part: sum(values[name] for name in members) / len(members)
-        for part, members in parts.items()
-        if all(name in values for name in members)
-    }
-    return ImageClef(
-        label=_label(year),
-        components={name: float(values[name]) for name in names if name in values},
-        relevance=means.get("relevance"),
-        factuality=means.get("factuality"),
-        overall=sum(means.values()) / len(parts) if len(means) == len(parts) else None,
-        missing=tuple(name for name in names if name not in values),
-    )
 
 
 def imageclef_statistics(
@@ -228,48 +177,6 @@ def with_empty_captions(
     return result
 
 
-def concept_detection_f1(
-    predicted: Sequence[Collection[str]],
-    reference: Sequence[Collection[str]],
-    *,
-    allowed: Collection[str] | None = None,
-) -> Statistics:
-    """Score the concept detection task: F1 of each image's concepts, mean over images.
-
-    The organisers mean to leave out images whose reference names nothing, but their primary score
-    reads an empty cell as one empty concept: nothing predicted of nothing scores 1, anything
-    predicted of nothing 0. The secondary score keeps the allowed concepts only and does leave out
-    images with no allowed one in the reference.
-
-    Args:
-        predicted: Concepts per image, any case.
-        reference: Concepts per image.
-        allowed: Concepts of the secondary score; None: the primary score.
-
-    Raises:
-        MetricError: Lengths differ, or there is no image.
-    """
-    if len(predicted) != len(reference) or not predicted:
-        raise MetricError(
-            explain(
-                "predicted and reference concepts do not belong together",
-                got=f"{len(predicted)} and {len(reference)} images",
-                expected="as many of both, and at least one",
-                do="give one set per image, in the same order",
-            )
-        )
-    kept = None if allowed is None else _upper(allowed)
-    rows = np.zeros((len(predicted), 2))
-    for row, said, true in zip(rows, map(_upper, predicted), map(_upper, reference), strict=True):
-        if kept is not None:
-            said, true = said & kept, true & kept
-            if not true:
-                continue
-        row[:] = 2 * len(said & true) / (len(said) + len(true)) if said or true else 1, 1
-    name = "concept-detection-F1" if allowed is None else "concept-detection-F1-secondary"
-    return Statistics(Ratio(name, "imageclef|mean-of-images"), rows)
-
-
 def _words(piece: str) -> Sequence[str]:
     """Return the words of a piece of text, normalised; white space only parts them."""
     if piece.isascii() and piece.isalpha():
@@ -288,10 +195,6 @@ def _common(words: Words, owner: Ints) -> Ints:
     hit = order.shared >= 0
     both = np.minimum(order.hypothesis.count[order.shared[hit]], order.reference.count[hit])
     return np.bincount(order.reference.caption[hit], both, len(owner)).astype(np.int64)
-
-
-def _upper(concepts: Collection[str]) -> set[str]:
-    return {concept.strip().upper() for concept in concepts} - {""}
 
 
 def _label(year: Year) -> str:

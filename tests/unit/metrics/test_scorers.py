@@ -22,7 +22,6 @@ from medblip.metrics.external import (
     parse_scorer,
     preflight,
     run_scorer,
-    scorers_table,
 )
 
 READY = load_scorers()
@@ -357,18 +356,3 @@ def test_a_missing_variable_program_or_interpreter_is_said(packages: Path, tmp_p
     broken.write_text("#!/bin/sh\necho 'cannot start' >&2\nexit 1\n")
     broken.chmod(0o755)
     assert "cannot start" in str(preflight(parse_scorer(f"spice={broken}")))
-
-
-def test_the_table_of_scorers(packages: Path) -> None:
-    specs = {
-        "radgraph": named("radgraph", packages),
-        "green": READY["green"],
-        "own": parse_scorer("own=no-such-program"),
-    }
-    lines = {line.name: line for line in scorers_table(specs)}
-    assert lines["radgraph"].status == f"ready: {sys.executable}"
-    assert lines["green"].status.startswith("missing: environment")
-    assert lines["own"].status == "missing: program no-such-program"
-    assert "radgraph, torch" in lines["radgraph"].needs
-    assert "MIT" in lines["radgraph"].licence
-    assert [line.name for line in scorers_table()] == list(READY)
