@@ -129,6 +129,11 @@ def test_means_per_image_are_the_means_of_the_set(year: Year) -> None:
     expected["overall"] = np.mean([expected["relevance"], expected["factuality"]])
     for part, value in expected.items():
         assert statistics[f"ImageCLEF-style {year} {part}"].corpus()[0] == pytest.approx(value)
+    overall = f"ImageCLEF-style {year} overall"
+    low, high = scores(list(statistics.values()), resamples=200, seed=0)[overall].ci
+    assert low < expected["overall"] < high
+    relevance = statistics[f"ImageCLEF-style {year} relevance"].metric.signature
+    assert ("BLEURT" in relevance) == (year == 2026)
 
 
 @pytest.mark.parametrize(
