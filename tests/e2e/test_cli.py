@@ -55,7 +55,7 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
     as_json("caption", root / "full")
     as_json("caption", root / "zero", "--model", "bundled", "--data", root / "data", *SHORT)
     for name in ("zero", "full"):
-        as_json("evaluate", root / name, "--data", root / "data")
+        as_json("evaluate", root / name, "--data", root / "data", "--no-meteor")
     return root
 
 

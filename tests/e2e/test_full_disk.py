@@ -18,13 +18,13 @@ SHORT = ("--set", "decode.num_beams=1", "--set", "decode.max_new_tokens=16")
 OTHER = ("--set", "decode.num_beams=1", "--set", "decode.max_new_tokens=4")
 TRAIN = ("train", "--data", "data", "--out", "run", *FAST, *OTHER, "--force")
 CAPTION = ("caption", "run", *OTHER, "--force")
-EVALUATE = ("evaluate", "recaptioned", "--force")
+EVALUATE = ("evaluate", "recaptioned", "--no-meteor", "--force")
 ZERO_SHOT = ("caption", "zero", "--model", "bundled", "--data", "data", *OTHER, "--force")
 PHANTOMS = ("data", "phantoms", "--out", "data", "--images", "12", "--force")
 PREPARE = ("data", "prepare", "data/manifest.jsonl", "--out", "prepared", "--seed", "1", "--force")
 REPORT = ("report", "run")
 #: Bytes between those of the scores of one image and of its statistics.
-BETWEEN = 2260
+BETWEEN = 9000
 
 #: No file may grow beyond so many bytes. The kernel refuses in the middle of a write, as it does
 #: on a full disk; this needs no rights, and says "File too large" for "No space left on device".
@@ -68,7 +68,7 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
     medblip("train", "--data", "data", "--out", "run", *FAST, *SHORT, cwd=root)
     medblip("caption", "run", cwd=root)
     medblip("caption", "zero", "--model", "bundled", "--data", "data", *SHORT, cwd=root)
-    medblip("evaluate", "run", cwd=root)
+    medblip("evaluate", "run", "--no-meteor", cwd=root)
     medblip("report", "run", cwd=root)
     shutil.copytree(root / "run", root / "recaptioned")
     medblip("caption", "recaptioned", *OTHER, "--force", cwd=root)

@@ -22,6 +22,7 @@ from medblip.metrics.imageclef import (
 )
 from medblip.metrics.table import (
     DEFINITIONS,
+    TOKENIZERS,
     Tokenizer,
     fact_families,
     lexical_families,
@@ -129,6 +130,8 @@ def compute(suite: Suite, material: Material) -> Computed:
     _names_it_can_compute(suite)
     if suite.protocol == "imageclef":
         found.families |= lexical_families(material.captions, material.references, metrics=())
+        if suite.meteor:
+            _meteor(suite, material, found)
     else:
         _overlap(suite, material, found)
     _encoders(suite, material, found)
@@ -163,21 +166,32 @@ def _names_it_can_compute(suite: Suite) -> None:
 def _overlap(suite: Suite, material: Material, found: Computed) -> None:
     """BLEU, ROUGE-L, CIDEr, METEOR, known facts and the clinical audit."""
     from medblip.metrics.audit import audit_statistics
-    from medblip.metrics.meteor import meteor_available, meteor_statistics
 
     texts = material.captions, material.references
     found.families |= lexical_families(*texts, tokenizer=suite.tokenizer)
-    why = None if suite.meteor is False else meteor_available()
-    if why is not None:
-        found.unavailable["METEOR"] = why
-    elif suite.meteor is not False:
-        pairs = token_pairs(*texts, suite.tokenizer)
-        meteor = meteor_statistics(pairs.hypotheses, pairs.references)
-        context = found.families["Bleu"].context
-        found.families["Meteor"] = Statistics(meteor.metric, meteor.values, context)
+    if suite.meteor is not False:
+        _meteor(suite, material, found)
     if material.facts is not None:
         found.families |= fact_families(material.captions, material.facts)
     found.families |= audit_statistics(material.captions, material.references)
+
+
+def _meteor(suite: Suite, material: Material, found: Computed) -> None:
+    from medblip.metrics.meteor import meteor_available, meteor_statistics
+
+    why = meteor_available()
+    if why is None:
+        pairs = token_pairs(material.captions, material.references, suite.tokenizer)
+        try:
+            meteor = meteor_statistics(pairs.hypotheses, pairs.references)
+            context = f"tok:{TOKENIZERS[suite.tokenizer]}"
+            found.families["Meteor"] = Statistics(meteor.metric, meteor.values, context)
+        except MetricError as error:
+            if suite.meteor:
+                raise
+            why = str(error)
+    if why is not None:
+        found.unavailable["METEOR"] = why
 
 
 def _encoders(suite: Suite, material: Material, found: Computed) -> None:

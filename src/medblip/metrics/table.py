@@ -26,6 +26,7 @@ from medblip.schema import Score
 __all__ = [
     "DEFINITIONS",
     "LEXICAL",
+    "TOKENIZERS",
     "Table",
     "Tokenizer",
     "evaluate_captions",
@@ -41,7 +42,7 @@ LEXICAL: tuple[type[Metric], ...] = (Bleu, RougeL, Cider)
 
 #: Raised whenever a definition or a tokenizer rule changes a value; part of every signature.
 DEFINITIONS = "medblip-metrics:2"
-_TOKENIZERS = {"ptb": "ptb-compat", "none": "none"}
+TOKENIZERS = {"ptb": "ptb-compat", "none": "none"}
 Tokenizer = Literal["ptb", "none"]
 
 T = TypeVar("T")
@@ -142,7 +143,7 @@ def lexical_families(
     found = {}
     for kind in metrics:
         metric = kind()
-        context = f"tok:{_TOKENIZERS[tokenizer]}|{note}"
+        context = f"tok:{TOKENIZERS[tokenizer]}|{note}"
         found[kind.__name__] = Statistics(metric, metric.statistics(pairs), context)
     rouge1 = rouge1_statistics(hypotheses, references, pieces)
     return found | {"Rouge1": Statistics(rouge1.metric, rouge1.values, note)}

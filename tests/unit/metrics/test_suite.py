@@ -133,6 +133,19 @@ def test_meteor_by_name_without_its_extra(monkeypatch: pytest.MonkeyPatch) -> No
     assert compute(Suite(), MATERIAL).unavailable == {"METEOR": why}
 
 
+def test_meteor_that_fails_takes_nothing_with_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*_: object) -> None:
+        raise MetricError("too little memory for METEOR")
+
+    monkeypatch.setattr("medblip.metrics.meteor.meteor_available", lambda: None)
+    monkeypatch.setattr("medblip.metrics.meteor.meteor_statistics", fails)
+    found = compute(Suite(), MATERIAL)
+    assert "too little memory" in found.unavailable["METEOR"]
+    assert "Bleu" in found.families
+    with pytest.raises(MetricError, match="too little memory"):
+        compute(Suite(meteor=True), MATERIAL)
+
+
 def test_concepts_are_learned_from_other_images(tmp_path: Path) -> None:
     texts = {"train": ("left lung nodule", "C1"), "test": ("right knee", "C2")}
     for split, (caption, concept) in texts.items():
