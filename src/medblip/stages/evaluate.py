@@ -237,7 +237,7 @@ def _write(target: Path, record: dict[str, Any], table: Table, known: References
         if not name.endswith(("-P", "-R"))  # F1 says it for one image
     }
     rows = [
-        {"id": image} | {name: round(float(values[index]), 6) for name, values in shown.items()}
+        {"id": image} | {name: float(values[index]) for name, values in shown.items()}
         for index, image in enumerate(known.ids)
     ]
     per_image = target.with_suffix(".per_image.jsonl")
