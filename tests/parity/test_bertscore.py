@@ -14,9 +14,9 @@ import pytest
 import torch
 import transformers
 
-from medblip.metrics.bertscore import bertscore_statistics
-from medblip.metrics.cosine import cosine_statistics
-from medblip.metrics.encoders import forget_encoders
+from medblip.metrics.embedding.bertscore import bertscore_statistics
+from medblip.metrics.embedding.cosine import cosine_statistics
+from medblip.metrics.embedding.encoders import forget_encoders
 
 # Synthetic captions; some have several references, some texts are empty.
 HYPOTHESES = [

@@ -196,14 +196,14 @@ def _meteor(suite: Suite, material: Material, found: Computed) -> None:
 
 def _encoders(suite: Suite, material: Material, found: Computed) -> None:
     if suite.bertscore is not None:
-        from medblip.metrics.bertscore import bertscore_statistics
+        from medblip.metrics.embedding.bertscore import bertscore_statistics
 
         found.families["BertScore"] = bertscore_statistics(
             material.captions, material.references, model=suite.bertscore, idf=suite.idf,
             device=suite.device,
         )  # fmt: skip
     if suite.cosine is not None:
-        from medblip.metrics.cosine import cosine_statistics
+        from medblip.metrics.embedding.cosine import cosine_statistics
 
         found.families["Cosine"] = cosine_statistics(
             material.captions, material.references, model=suite.cosine, device=suite.device
@@ -289,7 +289,7 @@ def _imageclef(
 
 def _challenge_bertscore(suite: Suite, material: Material, found: Computed) -> Statistics | None:
     """BERTScore as the challenge has it: DeBERTa, normalised text, idf; None if it is not here."""
-    from medblip.metrics.bertscore import bertscore_statistics
+    from medblip.metrics.embedding.bertscore import bertscore_statistics
 
     local = (suite.bertscore or "").partition("=")[0] == _CHALLENGE_ENCODER
     encoder = str(suite.bertscore) if local else _CHALLENGE_ENCODER

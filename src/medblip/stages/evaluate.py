@@ -197,7 +197,7 @@ def _learn_concepts(
     The table is written beside the scores, where there are any: it may not be passed on.
     """
     from medblip.metrics.concepts import fit_concepts
-    from medblip.metrics.roco import given_concepts, splits_without
+    from medblip.metrics.concepts.roco import given_concepts, splits_without
 
     out = None if target is None else target.parent / "roco-concepts.json"
     splits = splits_without(roco, material.ids)

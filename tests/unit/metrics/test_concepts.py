@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 
 from medblip.errors import DataError, MetricError, RunError
-from medblip.metrics.concept_rules import learn, phrases_of
 from medblip.metrics.concepts import (
     ConceptTable,
     concept_statistics,
     fit_concepts,
     load_concepts,
 )
+from medblip.metrics.concepts.rules import learn, phrases_of
 
 #: What the made-up linker finds; CUI-like codes that mean nothing.
 WORDS = {"lung": ["X1"], "lungs": ["X1"], "left lung": ["X2"], "knee": ["X3", "X4"]}

@@ -16,10 +16,10 @@ import torch
 import transformers
 
 from medblip.errors import CheckpointError
-from medblip.metrics import bertscore, encoders
-from medblip.metrics.bertscore import bertscore_statistics
-from medblip.metrics.cosine import cosine_statistics
-from medblip.metrics.encoders import forget_encoders, open_encoder
+from medblip.metrics.embedding import bertscore, encoders
+from medblip.metrics.embedding.bertscore import bertscore_statistics
+from medblip.metrics.embedding.cosine import cosine_statistics
+from medblip.metrics.embedding.encoders import forget_encoders, open_encoder
 
 WORDS = ["chest", "x-ray", "ct", "of", "the", "left", "right", "lung", "with", "nodule", "no",
          "effusion", "normal", "liver", "mri", "knee", "."]  # fmt: skip

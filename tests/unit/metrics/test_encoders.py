@@ -18,10 +18,10 @@ import transformers
 from safetensors.torch import load_file, save_file
 
 from medblip.errors import CheckpointError, MetricError
-from medblip.metrics import encoder_files
-from medblip.metrics.bertscore import bertscore_statistics
-from medblip.metrics.cosine import cosine_statistics
-from medblip.metrics.encoders import forget_encoders, open_encoder
+from medblip.metrics.embedding import files as encoder_files
+from medblip.metrics.embedding.bertscore import bertscore_statistics
+from medblip.metrics.embedding.cosine import cosine_statistics
+from medblip.metrics.embedding.encoders import forget_encoders, open_encoder
 
 HYPOTHESES = ["ct of the liver", "chest x-ray with left nodule"]
 REFERENCES = [["mri of the liver"], ["left lung nodule"]]

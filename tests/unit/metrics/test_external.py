@@ -18,7 +18,6 @@ import numpy as np
 import pytest
 
 from medblip.metrics.base import Agreement, Ratio
-from medblip.metrics.child import TAIL_CHARACTERS, run_child
 from medblip.metrics.external import (
     ScorerResult,
     ScorerRow,
@@ -26,6 +25,7 @@ from medblip.metrics.external import (
     parse_scorer,
     run_scorer,
 )
+from medblip.metrics.external.child import TAIL_CHARACTERS, run_child
 
 ROWS = (
     ScorerRow(id="a", hyp="left effusion", refs=("small left effusion",), image="/images/a.png"),

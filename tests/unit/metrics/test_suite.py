@@ -59,7 +59,7 @@ def test_external_scorers_stand_beside_the_core(tmp_path: Path) -> None:
 
 def test_a_complete_challenge(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every part given by hand: means of parts, and the rules for empty captions."""
-    import medblip.metrics.bertscore
+    import medblip.metrics.embedding.bertscore
     import medblip.metrics.external
 
     parts = {"similarity": 0.8, "bleurt": 0.4, "medcat": 0.5, "alignscore": 0.7}
@@ -81,7 +81,7 @@ def test_a_complete_challenge(monkeypatch: pytest.MonkeyPatch) -> None:
         return Statistics(Means(names), np.tile([0.1, 0.2, 0.6, 1.0], (4, 1)))
 
     monkeypatch.setattr(medblip.metrics.external, "run_scorer", run)
-    monkeypatch.setattr(medblip.metrics.bertscore, "bertscore_statistics", bertscore)
+    monkeypatch.setattr(medblip.metrics.embedding.bertscore, "bertscore_statistics", bertscore)
     scorers = ("similarity=x", "bleurt=/x/python", "medcat=/x/python", "alignscore=/x/python")
     for year, parts_of_relevance in ((2025, ("BERT", "sim")), (2026, ("BERT", "sim", "BLEURT"))):
         found = compute(

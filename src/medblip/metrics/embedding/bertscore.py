@@ -16,7 +16,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 
 from medblip.metrics.base import Floats, Means, Statistics
-from medblip.metrics.encoders import Encoder, Vectors, open_encoder
+from medblip.metrics.embedding.encoders import Encoder, Vectors, open_encoder
 from medblip.metrics.ngrams import owners
 from medblip.progress import track
 

@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from medblip.errors import CheckpointError, MetricError, explain
-from medblip.metrics.encoder_files import SourceFolder, find_encoder, pooling_of
+from medblip.metrics.embedding.files import SourceFolder, find_encoder, pooling_of
 from medblip.progress import track
 
 if TYPE_CHECKING:

@@ -20,8 +20,8 @@ import numpy as np
 
 from medblip.errors import DataError, MedblipError, MetricError, RunError, explain
 from medblip.metrics.base import Agreement, Floats, Ratio, Statistics, mean_statistics
-from medblip.metrics.concept_rules import LIFT, learn, phrases_of
-from medblip.metrics.roco import roco_folder, roco_rows
+from medblip.metrics.concepts.roco import roco_folder, roco_rows
+from medblip.metrics.concepts.rules import LIFT, learn, phrases_of
 from medblip.rundir import read_json, write_json
 
 __all__ = [

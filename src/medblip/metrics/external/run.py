@@ -36,26 +36,14 @@ import numpy as np
 
 from medblip.errors import explain
 from medblip.metrics.base import Agreement, Ratio, Statistics
-from medblip.metrics.child import Ended, run_child
-from medblip.metrics.external_specs import (
-    ReadyAdapter,
+from medblip.metrics.external.child import Ended, run_child
+from medblip.metrics.external.specs import (
     ScorerSpec,
     child_environment,
-    load_scorers,
-    parse_scorer,
     preflight,
 )
 
-__all__ = [
-    "ReadyAdapter",
-    "ScorerResult",
-    "ScorerRow",
-    "ScorerSpec",
-    "load_scorers",
-    "parse_scorer",
-    "preflight",
-    "run_scorer",
-]
+__all__ = ["ScorerResult", "ScorerRow", "run_scorer"]
 
 _CONTRACT = "medblip-external:1"
 _COLUMN = re.compile(r"[A-Za-z0-9][\w.+/@%-]{0,63}")

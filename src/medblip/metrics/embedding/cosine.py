@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from medblip.metrics.base import Means, Statistics
-from medblip.metrics.encoders import open_encoder
+from medblip.metrics.embedding.encoders import open_encoder
 from medblip.metrics.ngrams import owners
 
 __all__ = ["cosine_statistics"]

@@ -1,0 +1,1 @@
+"""BERTScore and sentence cosine through any text encoder; torch is imported when one is opened."""
