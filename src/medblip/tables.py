@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rich.table import Table
 
 from medblip.schema import Score
 
 if TYPE_CHECKING:
+    from medblip.stages.compare import Compared
     from medblip.stages.demo import Demonstrated
 
 _AUDIT = ("audit-", "error-")
+_SIGNS = {"mean_words": "words on average", "repeated_4grams": "repeated 4-grams"}
+#: Fewer captions than this may all be the same for good reasons.
+_FEW = 20
 
 __all__ = [
     "audit_table",
     "comparison_table",
     "degeneration_line",
     "demo_table",
+    "error_table",
     "missing_lines",
     "score_table",
     "signature_lines",
@@ -32,8 +37,7 @@ def score_table(scores: Mapping[str, Score], title: str) -> Table:
         table.add_column(column, justify="left" if column == "metric" else "right")
     for name, score in scores.items():
         if not name.startswith(_AUDIT):
-            low, high = score.ci
-            table.add_row(name, f"{score.value:.4f}", f"[{low:.4f}, {high:.4f}]", str(score.n))
+            table.add_row(name, f"{score.value:.4f}", _interval(score), str(score.n))
     return table
 
 
@@ -49,59 +53,83 @@ def signature_lines(scores: Mapping[str, Score]) -> str:
 
 
 def audit_table(scores: Mapping[str, Score]) -> Table | None:
-    """Return precision, recall and F1 per kind, and errors per 100 captions; None without them."""
+    """Return precision, recall and F1 per kind of statement; None without an audit."""
     kinds = [name.removesuffix("-F1") for name in scores if _is_kind(name)]
-    errors = [name for name in scores if name.startswith("error-")]
-    if not kinds and not errors:
+    if not kinds:
         return None
     table = Table(title="Clinical audit: what captions assert, against the references")
     for column in ("asserted", "precision", "recall", "F1", "95 % interval"):
         table.add_column(column, justify="left" if column == "asserted" else "right")
     for kind in kinds:
         values = [scores[f"{kind}-{part}"] for part in ("P", "R", "F1")]
-        low, high = values[-1].ci
-        table.add_row(
-            kind.removeprefix("audit-"), *(f"{score.value:.3f}" for score in values),
-            f"[{low:.3f}, {high:.3f}]",
-        )  # fmt: skip
-    table.add_section()
-    for name in errors:
-        low, high = (100 * end for end in scores[name].ci)
-        table.add_row(
-            name.removeprefix("error-").replace("-", " "), "", "",
-            f"{100 * scores[name].value:.1f} per 100", f"[{low:.1f}, {high:.1f}]",
-        )  # fmt: skip
+        shown = (f"{score.value:.3f}" for score in values)
+        table.add_row(kind.removeprefix("audit-"), *shown, _interval(values[-1], digits=3))
     return table
 
 
-def degeneration_line(values: Mapping[str, float]) -> str:
-    """Return the signs of collapse in one line."""
-    parts = (f"{name.replace('_', ' ')} {value:g}" for name, value in values.items())
-    return "Captions: " + ", ".join(parts)
+def error_table(scores: Mapping[str, Score]) -> Table | None:
+    """Return the errors per 100 captions; None without an audit."""
+    errors = [name for name in scores if name.startswith("error-")]
+    if not errors:
+        return None
+    table = Table(title="Clinical audit: errors per 100 captions (fewer is better)")
+    for column in ("error", "per 100", "95 % interval"):
+        table.add_column(column, justify="left" if column == "error" else "right")
+    for name in errors:
+        shown = name.removeprefix("error-").replace("-", " ")
+        interval = _interval(scores[name], digits=1, factor=100)
+        table.add_row(shown, f"{100 * scores[name].value:.1f}", interval)
+    return table
 
 
-def missing_lines(unavailable: Mapping[str, str]) -> str | None:
-    """Return what was not computed and why, a part per line; None when nothing is missing."""
-    return "\n".join(f"not computed: {part}: {why}" for part, why in unavailable.items()) or None
+def degeneration_line(values: Mapping[str, float], n: int) -> str:
+    """Return the signs of collapse, and a warning where a captioner has hardly anything to say."""
+    parts = (
+        f"{_SIGNS.get(name, name.replace('_', ' '))} {value:g}" for name, value in values.items()
+    )
+    line = "Captions: " + "; ".join(parts)
+    if n >= _FEW and (values["unique_captions"] < 0.1 or values["most_frequent_share"] > 0.2):
+        line += (
+            "\nWARNING: this looks like mode collapse: the captions hardly depend on the image. "
+            "Overlap metrics do not see it."
+        )
+    return line
+
+
+def missing_lines(unavailable: Mapping[str, str], notes: Sequence[str] = ()) -> str | None:
+    """Return what was not computed and why, and what a reader must know; None when nothing is."""
+    lines = [f"not computed: {part}: {why}" for part, why in unavailable.items()]
+    return "\n".join([*lines, *(f"note: {note}" for note in notes)]) or None
+
+
+def _interval(score: Score, digits: int = 4, factor: float = 1.0) -> str:
+    """Return the interval; a dash where none was computed."""
+    if "|ci:none" in f"|{score.signature}":
+        return "-"
+    low, high = (factor * end for end in score.ci)
+    return f"[{low:.{digits}f}, {high:.{digits}f}]"
 
 
 def _is_kind(name: str) -> bool:
     return name.startswith("audit-") and name.endswith("-F1")
 
 
-def comparison_table(rows: Sequence[Mapping[str, Any]]) -> Table:
-    """Return one line per system and metric: difference, interval, p and Holm-corrected p."""
-    table = Table(title="Paired differences")
-    for column in ("system", "baseline", "metric", "difference", "95 % interval", "p", "p (Holm)"):
+def comparison_table(result: Compared) -> Table:
+    """Return one line per system and metric: values, difference, interval, p and corrected p."""
+    table = Table(
+        title=f"Difference to {result.baseline}, n = {result.n}; {result.test}; {result.correction}"
+    )
+    for column in ("system", "metric", "value", "difference", "95 % interval", "p", "p (Holm)"):
+        names = column in ("system", "metric")
         table.add_column(
-            column, justify="left" if len(column) < 9 and column[0] != "p" else "right"
+            column, justify="left" if names else "right", no_wrap=not names, overflow="fold"
         )
-    for row in rows:
+    for row in result.rows:
         low, high = row["ci"]
         table.add_row(
             str(row["system"]),
-            str(row["baseline"]),
             str(row["metric"]),
+            f"{row['value']:.4f}",
             f"{row['difference']:+.4f}",
             f"[{low:+.4f}, {high:+.4f}]",
             f"{row['p']:.4f}",

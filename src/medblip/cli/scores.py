@@ -105,9 +105,10 @@ def evaluate(
         for part in (
             tables.score_table(result.scores, title=f"{predictions}, n = {result.n}"),
             tables.audit_table(result.scores),
-            tables.degeneration_line(result.degeneration),
+            tables.error_table(result.scores),
             tables.signature_lines(result.scores),
-            tables.missing_lines(result.unavailable),
+            tables.degeneration_line(result.degeneration, result.n),
+            tables.missing_lines(result.unavailable, result.notes),
         ):
             print_table(part)
     finish(result, as_json)
@@ -143,7 +144,7 @@ def compare(
     if not as_json:
         from medblip.tables import comparison_table
 
-        print_table(comparison_table(result.rows))
+        print_table(comparison_table(result))
     finish(result, as_json)
 
 

@@ -122,7 +122,8 @@ def _read(path: Path) -> dict[str, tuple[str, ...]]:
     twice = [name for name, count in Counter(ids).items() if count > 1]
     for names, what, wanted, advice in (
         (anonymous, "rows without an id", "an id in every row", "give every image its id"),
-        (twice, "ids that appear more than once", "unique ids", "remove the repeated rows"),
+        (twice, "ids that appear more than once", "unique ids", "remove the repeated rows; "
+         "several references of an image go into one JSON line: {id, captions: [...]}"),
         (empty, "ids without a caption", "a caption in every row",
          'write an empty text ("") where a system said nothing'),
     ):  # fmt: skip
@@ -178,7 +179,7 @@ def _rows(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
                 explain(
                     f"{path}: no column {' and no column '.join(lacking)}",
                     got=", ".join(str(key) for key in row) or "no columns",
-                    expected=f"id ({', '.join(_ID)}) and caption ({', '.join(_CAPTION[:2])})",
+                    expected=f"one of {', '.join(_ID)} and one of {', '.join(_CAPTION)}",
                     do="rename the columns; the first line of a CSV names them",
                 )
             )
@@ -321,6 +322,10 @@ def _not_utf8(path: Path, error: UnicodeDecodeError) -> DataError:
             f"{path}: not UTF-8 text",
             got=f"byte {error.object[error.start]:#04x} at offset {error.start}",
             expected="UTF-8",
-            do="convert the file, e.g. `iconv -f latin1 -t utf-8`",
+            do=f"convert the file, e.g. `iconv -f {_encoding(error.object)} -t utf-8`",
         )
     )
+
+
+def _encoding(content: bytes) -> str:
+    return "utf-16" if content[:2] in (b"\xff\xfe", b"\xfe\xff") else "latin1"

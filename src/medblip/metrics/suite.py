@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from medblip.errors import MedblipError, MetricError, explain
 from medblip.metrics.base import Floats, Ratio, Statistics, mean_statistics
@@ -39,6 +39,13 @@ BERTSCORE = "BERTScore-F1(imageclef)"
 _CHALLENGE_ENCODER = "deberta-xlarge-mnli"
 #: What an external scorer calls a component of the challenge.
 _COMPONENT_OF = {"medcat-image-F1": "MedCAT-F1"}
+#: How the scorer of a component is named; for similarity there is no ready adapter.
+_SCORER_OF = {
+    "BLEURT": "--scorer bleurt=ENV/bin/python",
+    "AlignScore": "--scorer alignscore=ENV/bin/python",
+    "MedCAT-F1": "--scorer medcat=ENV/bin/python",
+    "similarity": "--scorer similarity=COMMAND, your own, with a column `similarity`",
+}
 
 Protocol = Literal["caption", "imageclef", "all"]
 
@@ -75,6 +82,34 @@ class Suite:
     scorer_config: Path | None = None
     device: str = "auto"
     force: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be meant.
+
+        Raises:
+            MetricError: An unknown protocol, tokenizer or year, or an option without its metric.
+        """
+        for name, value, known in (
+            ("protocol", self.protocol, get_args(Protocol)),
+            ("tokenizer", self.tokenizer, get_args(Tokenizer)),
+            ("year", self.year, get_args(Year)),
+        ):
+            if value not in known:
+                expected = ", ".join(map(str, known))
+                raise MetricError(
+                    explain(
+                        f"unknown {name}", got=value, expected=expected, do="choose one of these"
+                    )
+                )
+        if self.idf and self.bertscore is None:
+            raise MetricError(
+                explain(
+                    "idf without BERTScore",
+                    got="--idf",
+                    expected="an encoder, e.g. --bertscore bioclinicalbert",
+                    do="name one, or leave --idf out",
+                )
+            )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -251,6 +286,10 @@ def _scorers(suite: Suite, material: Material, found: Computed) -> dict[str, Flo
             found.unavailable[spec.name] = result.unavailable
         if result.failed:
             found.failed[spec.name] = dict(result.failed)
+            names = list(result.failed)
+            those = f"{', '.join(names[:3])}{', ...' if names[3:] else ''}"
+            found.notes.append(f"{spec.name}: {len(names)} images without a value ({those})")
+        found.notes += [f"{name}: lower is better" for name in sorted(result.lower_is_better)]
     return complete
 
 
@@ -279,12 +318,14 @@ def _imageclef(
     means, missing = imageclef_statistics(ruled, suite.year)
     found.families |= means
     for part in missing:
-        why = f"a part of ImageCLEF-style {suite.year} that needs an external scorer (--scorer)"
+        how = _SCORER_OF.get(part, "--scorer")
+        why = f"a part of ImageCLEF-style {suite.year}; name its scorer: {how} (docs/scorers.md)"
         found.unavailable.setdefault(part, why)
     for name in ("relevance", "factuality"):
         lacking = [part for part in COMPONENTS[suite.year][name] if part in missing]
         if lacking:
             found.unavailable[name] = f"without {', '.join(lacking)} there is no mean"
+            found.unavailable["overall"] = "it is the mean of relevance and factuality"
 
 
 def _challenge_bertscore(suite: Suite, material: Material, found: Computed) -> Statistics | None:
@@ -298,7 +339,8 @@ def _challenge_bertscore(suite: Suite, material: Material, found: Computed) -> S
             *_normalised(material), model=encoder, idf=True, device=suite.device
         )
     except MedblipError as error:
-        found.unavailable[BERTSCORE] = str(error)
+        how = f"--bertscore {_CHALLENGE_ENCODER}=FOLDER takes a local copy"
+        found.unavailable[BERTSCORE] = f"{error}\n            {how}"
         return None
 
 

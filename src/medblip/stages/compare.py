@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from medblip.errors import MetricError, RunError, explain
+from medblip.errors import MedblipError, MetricError, RunError, explain, nearest
 from medblip.progress import track
-from medblip.rundir import RunDir, write_json
+from medblip.rundir import RunDir, read_json, write_json
 
 if TYPE_CHECKING:
     from medblip.metrics import StoredStatistics
@@ -26,10 +26,25 @@ HEADLINES = (
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Compared:
-    """Rows of `{system, baseline, metric, value, baseline_value, difference, ci, p, p_holm}`."""
+    """Paired tests of all systems against one.
+
+    Args:
+        comparison_file: Where they were written; None when no file was asked for.
+        rows: `{system, baseline, metric, value, baseline_value, difference, ci, p, p_holm}`.
+        split: Of runs and data sets.
+        baseline: Short name of the baseline.
+        test: Which test, how many resamples, which seed.
+        correction: Over how many tests.
+        n: Number of images.
+    """
 
     comparison_file: str | None
     rows: list[dict[str, Any]]
+    split: str
+    baseline: str
+    test: str
+    correction: str
+    n: int
 
 
 def compare(
@@ -66,6 +81,11 @@ def compare(
     """
     from medblip.metrics.significance import approximate_randomisation, holm, paired_bootstrap
 
+    if isinstance(systems, str | Path):
+        systems = [systems]
+    if isinstance(metrics, str):
+        metrics = [metrics]
+    _check(test, resamples, seed)
     base = Path(baseline if baseline is not None else systems[0])
     others = [Path(one) for one in systems if Path(one).resolve() != base.resolve()]
     if not others:
@@ -106,22 +126,52 @@ def compare(
         ]
     for row, corrected in zip(rows, holm([row["p"] for row in rows]), strict=True):
         row["p_holm"] = float(corrected)
-    target = Path(out) if out is not None else base.parent / "comparison.json"
-    if out is None and not base.is_dir():
-        return Compared(comparison_file=None, rows=rows)
     kind = "paired bootstrap" if test == "bootstrap" else "approximate randomisation"
-    write_json(
-        target,
-        {
-            "split": split,
-            "baseline": names[base],
-            "test": f"{kind}, {resamples} resamples, seed {seed}",
-            "correction": f"Holm over {len(rows)} tests",
-            "n": len(loaded[base].ids),
-            "rows": rows,
-        },
+    record: dict[str, Any] = {
+        "split": split,
+        "baseline": names[base],
+        "test": f"{kind}, {resamples} resamples, seed {seed}",
+        "correction": f"Holm over {len(rows)} tests",
+        "n": len(loaded[base].ids),
+    }
+    target = Path(out) if out is not None else base.parent / "comparison.json"
+    written = out is not None or base.is_dir()
+    if written:
+        _refuse_foreign(target)
+        write_json(target, record | {"rows": rows})
+    return Compared(comparison_file=str(target) if written else None, rows=rows, **record)
+
+
+def _check(test: str, resamples: int, seed: int) -> None:
+    known = ("bootstrap", "randomisation")
+    if test not in known or resamples < 1 or seed < 0:
+        raise MetricError(
+            explain(
+                "a test that cannot be made",
+                got=f"{test}, {resamples} resamples, seed {seed}",
+                expected=f"{' or '.join(known)}, at least 1 resample, a seed from 0",
+                do="correct it",
+            )
+        )
+
+
+def _refuse_foreign(target: Path) -> None:
+    """Refuse to write over a file that is not an earlier comparison."""
+    if not target.exists():
+        return
+    try:
+        if {"baseline", "correction", "rows"} <= read_json(target).keys():
+            return
+    except MedblipError:
+        pass
+    raise RunError(
+        explain(
+            f"{target} is there already",
+            got="a file that is no comparison",
+            expected="a new file, or an earlier comparison",
+            do="choose another --out",
+        )
     )
-    return Compared(comparison_file=str(target), rows=rows)
 
 
 def _load(path: Path, split: str, references: Path | str | None) -> StoredStatistics:
@@ -143,6 +193,15 @@ def _load(path: Path, split: str, references: Path | str | None) -> StoredStatis
                 )
             )
         return load_statistics(scores.with_suffix(".npz"))
+    if not path.exists():
+        raise RunError(
+            explain(
+                "file not found",
+                got=path,
+                expected="a run, a scores file of `medblip evaluate --out`, or a table of captions",
+                do="check the path",
+            )
+        )
     if path.with_suffix(".npz").exists():
         return load_statistics(path.with_suffix(".npz"))
     if references is None:
@@ -186,10 +245,18 @@ def _wanted(metrics: Sequence[str] | None, loaded: dict[Path, StoredStatistics])
                 "a metric that not every system has",
                 got=", ".join(absent),
                 expected=", ".join(sorted(common)),
-                do="name metrics of that list, or evaluate all systems with the same protocol",
+                do=f"did you mean {_nearest(absent[0], common)}? Or evaluate "
+                "all systems with the same protocol",
             )
         )
     return frozenset(metrics)
+
+
+def _nearest(name: str, known: Collection[str]) -> str:
+    """Return the metric that is meant, whatever its case and hyphens: bleu4 -> BLEU-4."""
+    plain = {one.lower().replace("-", ""): one for one in known}
+    close = nearest(name.lower().replace("-", ""), plain)
+    return plain.get(close, "one of them")
 
 
 def _values(system: StoredStatistics) -> dict[str, float]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from medblip import config as configuration
 from medblip.config import EvalConfig
-from medblip.errors import RunError, explain
+from medblip.errors import MetricError, RunError, explain
 from medblip.rundir import RunDir, json_text, staged_texts
 from medblip.schema import Score, dump_jsonl
 
@@ -32,6 +32,7 @@ class Evaluated:
         scores: Value, interval and signature by metric name.
         degeneration: Signs of a collapsed captioner.
         unavailable: Part of the protocol -> why it was not computed.
+        notes: What a reader of the scores must know.
     """
 
     scores_file: str | None
@@ -39,6 +40,7 @@ class Evaluated:
     scores: dict[str, Score]
     degeneration: dict[str, float]
     unavailable: dict[str, str]
+    notes: list[str]
 
 
 def evaluate(
@@ -86,7 +88,8 @@ def evaluate(
     from medblip.metrics.table import score_families
 
     source = _source(Path(predictions), references, split, out)
-    _refuse_overwriting(source.target, force)
+    _check_numbers(resamples, seed)
+    _refuse_overwriting(source, force)
     known = read_references(source.references, split)
     captions = align(read_captions(source.predictions), known.ids)
     suite = suite or Suite(force=force, **options)
@@ -110,6 +113,7 @@ def evaluate(
             },
             degeneration=_degeneration(captions, training),
             unavailable=computed.unavailable,
+            notes=computed.notes,
         )
         if source.target is not None:
             record = _record(result, computed, split, suite.protocol)
@@ -177,16 +181,51 @@ def _degeneration(captions: Sequence[str], training: Path | str | None) -> dict[
     return degeneration(captions, training=[text for texts in seen for text in texts])
 
 
-def _refuse_overwriting(target: Path | None, force: bool) -> None:
-    if target is not None and target.exists() and not force:
+def _check_numbers(resamples: int | None, seed: int | None) -> None:
+    for name, value in (("resamples", resamples), ("seed", seed)):
+        if value is not None and value < 0:
+            raise MetricError(
+                explain(
+                    f"{name} cannot be negative",
+                    got=value,
+                    expected="0 or more; without resamples there are no intervals",
+                    do="choose another number",
+                )
+            )
+
+
+def _refuse_overwriting(source: _Source, force: bool) -> None:
+    """Refuse to write over what is read, ever, and over anything else without --force."""
+    if source.target is None:
+        return
+    written = _files(source.target)
+    read = {path.resolve() for path in (source.predictions, source.references)}
+    over = [path for path in written if path.resolve() in read]
+    if over or source.target.is_dir():
         raise RunError(
             explain(
-                f"{target} is there already",
-                got="scores of an earlier call",
-                expected="captions that were not scored yet",
-                do="add --force to replace them",
+                f"{source.target}: scores cannot be written there",
+                got=f"{over[0]}, which is read" if over else "a folder",
+                expected="a new file, e.g. scores.json",
+                do="choose another --out",
             )
         )
+    ours = written[:1] if source.run is not None else written  # the rest of a run is not a user's
+    there = [path for path in ours if path.exists()]
+    if there and not force:
+        raise RunError(
+            explain(
+                f"{there[0]} is there already",
+                got="scores of an earlier call, or a file of yours",
+                expected="captions that were not scored yet",
+                do="add --force to replace it, or choose another --out",
+            )
+        )
+
+
+def _files(target: Path) -> list[Path]:
+    """Return all that is written: scores, values per image, statistics."""
+    return [target, target.with_suffix(".per_image.jsonl"), target.with_suffix(".npz")]
 
 
 def _learn_concepts(
@@ -240,6 +279,6 @@ def _write(target: Path, record: dict[str, Any], table: Table, known: References
         {"id": image} | {name: float(values[index]) for name, values in shown.items()}
         for index, image in enumerate(known.ids)
     ]
-    per_image = target.with_suffix(".per_image.jsonl")
+    _, per_image, statistics = _files(target)
     with staged_texts({target: json_text(record), per_image: dump_jsonl(rows)}):
-        save_statistics(target.with_suffix(".npz"), table.stored(known.ids, known.captions))
+        save_statistics(statistics, table.stored(known.ids, known.captions))

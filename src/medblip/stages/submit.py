@@ -16,14 +16,17 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from medblip import config as configuration
-from medblip.errors import DataError, RunError, explain, nearest
+from medblip.data.captions import read_captions
+from medblip.errors import DataError, RunError, explain
 from medblip.rundir import RunDir, staged_file
-from medblip.schema import read_jsonl, read_predictions
+from medblip.schema import read_jsonl
 
 __all__ = ["Submitted", "submit", "validate_submission"]
 
 HEADER = ("ID", "Caption")
 YEARS = (2025, 2026)
+#: What the first line of a list of ids may call them.
+_HEADS = ("id", "image_id", "image", "filename", "file_name", "name")
 _MEMBER = "submission.csv"  # the platform takes a .zip that holds this one file
 #: White space of every kind, control characters and halves of surrogate pairs.
 _NOT_TEXT = re.compile(r"[\s\x00-\x1f\x7f-\x9f\ud800-\udfff]+")
@@ -40,6 +43,7 @@ class Submitted:
         empty: Captions without a word; they are allowed.
         cleaned: Captions whose line breaks, control characters or runs of blanks became one blank.
         ids_file: Where the expected ids came from; None: nowhere, so none can be missing.
+        verdict: What was checked, in a few words.
     """
 
     submission_file: str
@@ -48,6 +52,7 @@ class Submitted:
     empty: int
     cleaned: int
     ids_file: str | None
+    verdict: str
 
 
 def submit(
@@ -81,6 +86,16 @@ def submit(
     target = Path(out)
     zipped = target.suffix.lower() == ".zip"
     _refuse_target(target, year, force)
+    read = [Path(one).resolve() for one in (predictions, ids) if one is not None]
+    if target.resolve() in read or target.is_dir():
+        raise RunError(
+            explain(
+                f"{target}: cannot be written there",
+                got="a file that is read, or a folder",
+                expected="a new file",
+                do="choose another --out",
+            )
+        )
     raw = _captions(Path(predictions), split)
     ids_file = Path(ids) if ids is not None else _own_data(Path(predictions))
     wanted = list(raw) if ids_file is None else _ids(ids_file, split)
@@ -99,6 +114,7 @@ def submit(
         empty=sum(not caption for caption in captions.values()),
         cleaned=sum(captions[name] != raw[name] for name in wanted),
         ids_file=None if ids_file is None else str(ids_file),
+        verdict=_verdict(ids_file is not None),
     )
 
 
@@ -125,7 +141,12 @@ def validate_submission(
         empty=sum(not caption for caption in rows.values()),
         cleaned=0,
         ids_file=None if ids is None else str(ids),
+        verdict=_verdict(ids is not None),
     )
+
+
+def _verdict(with_ids: bool) -> str:
+    return f"passes every check of the file{' and of its ids' if with_ids else '; no ids to check'}"
 
 
 def _refuse_target(target: Path, year: int, force: bool) -> None:
@@ -216,7 +237,7 @@ def _checked(content: bytes, wanted: Sequence[str] | None, where: str) -> dict[s
     if not problems and wanted is not None and names != list(wanted):
         place = next(i for i, name in enumerate(names) if name != wanted[i])
         problems.append(
-            (names[place], f"ids out of order: row {place + 1} is for {wanted[place]},")
+            (f"row {place + 1}: {names[place]} instead of {wanted[place]}", "first id out of order")
         )
     _refuse(problems, where)
     return {name: caption for name, caption in rows[1:]}
@@ -279,28 +300,7 @@ def _wrong(what: str, got: str) -> DataError:
 
 
 def _captions(source: Path, split: str) -> dict[str, str]:
-    """Return captions by id from a run directory, JSON lines or a CSV."""
-    if source.suffix.lower() == ".csv" and not source.is_dir():
-        rows = _table(source)
-        header = [cell.strip().lower() for cell in rows[0]]
-        places = []
-        for column in ("id", "caption"):
-            if column not in header:
-                raise DataError(
-                    explain(
-                        f"{source}: no column {column}",
-                        got=", ".join(rows[0]),
-                        expected="columns id and caption",
-                        do=f"rename {nearest(column, header)} to {column}",
-                    )
-                )
-            places.append(header.index(column))
-        short = [row[0] for row in rows if len(row) <= max(places)]
-        _refuse([(name, "rows that are too short") for name in short], str(source))
-        pairs = [(row[places[0]], row[places[1]]) for row in rows[1:]]
-        twice = [name for name, count in Counter(name for name, _ in pairs).items() if count > 1]
-        _refuse([(name, "ids twice") for name in twice], str(source))
-        return dict(pairs)
+    """Return captions by id from a run directory or any table of captions."""
     file = RunDir(source).predictions(split) if source.is_dir() else source
     if source.is_dir() and not file.exists():
         raise RunError(
@@ -311,7 +311,7 @@ def _captions(source: Path, split: str) -> dict[str, str]:
                 do=f"run `medblip caption {source} --split {split}` first, or name another --split",
             )
         )
-    return {row.id: row.caption for row in read_predictions(file)}
+    return read_captions(file)
 
 
 def _own_data(run: Path) -> Path | None:
@@ -332,7 +332,7 @@ def _ids(source: Path, split: str) -> list[str]:
         names = [str(row.get("id", "")) for row in rows]
     else:
         names = [row[0].strip() for row in _table(source)]
-        if names[0].lower() == "id":
+        if names[0].lower() in _HEADS:
             names = names[1:]
     if not names:
         raise DataError(

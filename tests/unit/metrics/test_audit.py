@@ -331,3 +331,18 @@ def test_import_is_light() -> None:
     code = "import sys, medblip.metrics.audit; print('torch' in sys.modules)"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert run.stdout.strip() == "False"
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("No fracture of the left femur.", "No fracture. The left femur is intact."),
+        ("CT: no pulmonary embolism in the right pulmonary artery.",
+         "CT: no evidence of pulmonary embolism. The right pulmonary artery is patent."),
+        ("No pulmonary embolism in the artery.",
+         "No pulmonary embolism. The pulmonary artery is patent."),
+    ],
+)  # fmt: skip
+def test_a_denied_finding_does_not_deny_where_it_is_not(one: str, other: str) -> None:
+    assert audit_errors(one, other) == []
+    assert audit_errors(other, one) == []

@@ -116,3 +116,10 @@ def test_every_adapter_is_in_the_table_and_says_its_licence_and_domain() -> None
         assert ready.licence, name
         assert ready.domain.startswith("built for"), name
         assert "==" in " ".join(ready.recipe) or "@" in " ".join(ready.recipe), name
+
+
+def test_a_misspelt_adapter_is_not_taken_for_a_command() -> None:
+    """Captions must not be run as a program: `python captions.jsonl`."""
+    with pytest.raises(ConfigError, match="did you mean radgraph"):
+        parse_scorer("radgraf=/usr/bin/python3")
+    assert parse_scorer("mine=python3 scorer.py").command == ("python3", "scorer.py")

@@ -352,6 +352,9 @@ def test_a_missing_variable_program_or_interpreter_is_said(packages: Path, tmp_p
     assert "program java" in reason
     reason = str(preflight(parse_scorer("spice=/no/such/python")))
     assert "no interpreter at /no/such/python" in reason
+    reason = str(preflight(parse_scorer("radgraph=/usr/bin/python3")))
+    assert "/usr/bin/pip" not in reason  # never into the system's Python
+    assert "python3.11 -m venv ~/envs/radgraph" in reason
     broken = tmp_path / "python"
     broken.write_text("#!/bin/sh\necho 'cannot start' >&2\nexit 1\n")
     broken.chmod(0o755)

@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -201,3 +202,65 @@ def test_the_command_prints_tables_and_signatures_without_torch(files: Path) -> 
     assert done.stdout.splitlines()[-1] == "False False"
     for part in ("CIDEr-D", "Clinical audit", "tok:ptb-compat", "unique captions"):
         assert part in done.stderr
+
+
+def test_what_is_read_is_never_written_over(files: Path) -> None:
+    good, references = files / "good.jsonl", files / "ref.jsonl"
+    before = good.read_bytes(), references.read_bytes()
+    for target in (good, references):
+        with pytest.raises(RunError, match="choose another --out"):
+            medblip.evaluate(good, references, out=target, force=True, **CHEAP)
+    assert (good.read_bytes(), references.read_bytes()) == before
+    (files / "s.npz").write_bytes(b"a table of mine")
+    with pytest.raises(RunError, match=r"s\.npz is there already"):
+        medblip.evaluate(good, references, out=files / "s.json", **CHEAP)
+    for name in ("good", "bad"):
+        medblip.evaluate(files / f"{name}.jsonl", references, out=files / f"{name}.json", **CHEAP)
+    pair = [files / "good.json", files / "bad.json"]
+    with pytest.raises(RunError, match="no comparison"):
+        medblip.compare(pair, resamples=20, out=references)
+    assert references.read_bytes() == before[1]
+    for _ in range(2):  # an earlier comparison is replaced
+        medblip.compare(pair, resamples=20, out=files / "c.json")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"resamples": -5}, "resamples cannot be negative"),
+        ({"seed": -1}, "seed cannot be negative"),
+        ({"protocol": "foo"}, "unknown protocol"),
+        ({"tokenizer": "foo"}, "unknown tokenizer"),
+        ({"year": 2024}, "unknown year"),
+        ({"idf": True}, "idf without BERTScore"),
+    ],
+)
+def test_options_that_cannot_be_meant(files: Path, options: dict[str, Any], message: str) -> None:
+    with pytest.raises(MetricError, match=message):
+        medblip.evaluate(files / "good.jsonl", files / "ref.jsonl", **({"meteor": False} | options))
+
+
+@pytest.mark.parametrize("options", [{"resamples": 0}, {"seed": -1}, {"test": "foo"}])
+def test_comparisons_that_cannot_be_made(files: Path, options: dict[str, Any]) -> None:
+    pair = [files / "bad.jsonl", files / "good.jsonl"]
+    with pytest.raises(MetricError, match="cannot be made"):
+        medblip.compare(pair, references=files / "ref.jsonl", **options)
+
+
+def test_a_system_that_is_not_there(files: Path) -> None:
+    with pytest.raises(RunError, match="file not found"):
+        medblip.compare(
+            [files / "good.jsonl", files / "absent.json"], references=files / "ref.jsonl"
+        )
+
+
+def test_collapse_is_said_aloud(files: Path) -> None:
+    from medblip.tables import degeneration_line
+
+    rows = {str(i): "The same caption." for i in range(30)}
+    found = medblip.evaluate(
+        table(files / "same.jsonl", rows),
+        table(files / "true.jsonl", {name: f"Caption {name}." for name in rows}), **CHEAP,
+    )  # fmt: skip
+    assert "WARNING" in degeneration_line(found.degeneration, found.n)
+    assert "WARNING" not in degeneration_line(found.degeneration, 5)  # too few to tell

@@ -58,7 +58,10 @@ def _polarity_errors(pair: Pair) -> list[Error]:
     out: list[Error] = []
     for kind, denying, other in (("missed-finding", said, true), ("false-finding", true, said)):
         found: dict[int, Mention] = {}
+        about = {m.denied for m in denying.of("finding", "device")}
         for mention in denying.of(*kinds):
+            if mention.kind == "anatomy" and mention.denied in about:
+                continue  # `no fracture of the femur` does not deny the femur
             key = mention.kind, mention.name
             if mention.denied and _flipped(denying, other, key):
                 best = found.get(mention.denied)

@@ -21,6 +21,7 @@ import re
 import shlex
 import shutil
 import subprocess
+import sys
 import tomllib
 from collections.abc import Mapping
 from importlib import resources
@@ -44,6 +45,8 @@ _OURS = ("bleu", "rouge", "cider", "meteor", "fact", "bertscore", "cosine", "ima
 _KEYS = ("python", "command", "args", "env", "timeout_s")
 #: Seconds for the look into the other environment: python starts in .05, on a cold disk in several.
 _LOOK_S = 20.0
+#: Nobody should install a scorer into these.
+_SYSTEM = {"/", "/usr", "/usr/local", "/opt/homebrew", sys.base_prefix}
 _OFFLINE = {
     "HF_HUB_OFFLINE": "1",  # else a missing file costs a minute of retries
     "TRANSFORMERS_OFFLINE": "1",
@@ -146,6 +149,10 @@ def parse_scorer(text: str, known: Mapping[str, ScorerSpec] | None = None) -> Sc
         raise ConfigError(explain(where, got="no environment for it", expected=expected, do=do))
     if not value.strip():
         raise _wrong(where, "nothing after =", "NAME=ENV/bin/python or NAME=COMMAND")
+    if name not in known and Path(value.strip()).name.startswith("python") and " " not in value:
+        do = f"did you mean {nearest(name, known)}? Of your own scorer name the script too"
+        expected = "a ready adapter, or a whole command"
+        raise ConfigError(explain(where, got="an interpreter alone", expected=expected, do=do))
     spec = known.get(name) or ScorerSpec(name=_fit(name, where))
     if spec.ready is not None:
         return dataclasses.replace(spec, python=_interpreter(value.strip(), Path()))
@@ -164,6 +171,7 @@ def preflight(spec: ScorerSpec) -> str | None:
         do = "correct the command, or give its full path"
         return explain(f"scorer {spec.name}", got="; ".join(lost), expected="a program", do=do)
     there = spec.python is not None and os.access(spec.python, os.X_OK)
+    there = there and str(Path(str(spec.python)).parent.parent) not in _SYSTEM
     env = str(Path(str(spec.python)).parent.parent) if there else f"~/envs/{spec.name}"
     lines = [line.replace("ENV", env) for line in spec.ready.recipe]
     if there:
