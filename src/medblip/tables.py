@@ -20,7 +20,7 @@ _FEW = 20
 
 __all__ = [
     "audit_table",
-    "comparison_table",
+    "comparison_tables",
     "degeneration_line",
     "demo_table",
     "error_table",
@@ -72,7 +72,7 @@ def error_table(scores: Mapping[str, Score]) -> Table | None:
     errors = [name for name in scores if name.startswith("error-")]
     if not errors:
         return None
-    table = Table(title="Clinical audit: errors per 100 captions (fewer is better)")
+    table = Table(title="Errors per 100 captions (audit)")
     for column in ("error", "per 100", "95 % interval"):
         table.add_column(column, justify="left" if column == "error" else "right")
     for name in errors:
@@ -114,20 +114,19 @@ def _is_kind(name: str) -> bool:
     return name.startswith("audit-") and name.endswith("-F1")
 
 
-def comparison_table(result: Compared) -> Table:
-    """Return one line per system and metric: values, difference, interval, p and corrected p."""
-    table = Table(
-        title=f"Difference to {result.baseline}, n = {result.n}; {result.test}; {result.correction}"
-    )
-    for column in ("system", "metric", "value", "difference", "95 % interval", "p", "p (Holm)"):
-        names = column in ("system", "metric")
-        table.add_column(
-            column, justify="left" if names else "right", no_wrap=not names, overflow="fold"
-        )
+def comparison_tables(result: Compared) -> list[Table | str]:
+    """Return a table per system, narrow enough for 80 columns, and how they were tested."""
+    tables: dict[str, Table] = {}
     for row in result.rows:
+        system = str(row["system"])
+        if system not in tables:
+            title = f"{system} against {result.baseline}"
+            tables[system] = Table(title=title, box=None, pad_edge=False, padding=(0, 1, 0, 0))
+            for column in ("metric", "value", "difference", "95 % interval", "p", "p (Holm)"):
+                left = column == "metric"
+                tables[system].add_column(column, justify="left" if left else "right", no_wrap=True)
         low, high = row["ci"]
-        table.add_row(
-            str(row["system"]),
+        tables[system].add_row(
             str(row["metric"]),
             f"{row['value']:.4f}",
             f"{row['difference']:+.4f}",
@@ -135,7 +134,7 @@ def comparison_table(result: Compared) -> Table:
             f"{row['p']:.4f}",
             f"{row['p_holm']:.4f}",
         )
-    return table
+    return [*tables.values(), f"n = {result.n}; {result.test}; {result.correction}"]
 
 
 def demo_table(result: Demonstrated) -> Table:

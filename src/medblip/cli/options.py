@@ -63,5 +63,7 @@ def print_table(table: Any) -> None:
     """Print a table or lines; nothing for None."""
     from medblip.progress import console
 
-    if table is not None:
+    if isinstance(table, str):  # as it is: `medblip[meteor]` is no markup, a command one line
+        console().print(table, markup=False, highlight=False, soft_wrap=True)
+    elif table is not None:
         console().print(table)

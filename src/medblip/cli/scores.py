@@ -142,9 +142,10 @@ def compare(
         out=out, resamples=resamples, seed=seed or 0,
     )  # fmt: skip
     if not as_json:
-        from medblip.tables import comparison_table
+        from medblip.tables import comparison_tables
 
-        print_table(comparison_table(result))
+        for part in comparison_tables(result):
+            print_table(part)
     finish(result, as_json)
 
 

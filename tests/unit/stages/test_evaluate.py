@@ -204,6 +204,16 @@ def test_the_command_prints_tables_and_signatures_without_torch(files: Path) -> 
         assert part in done.stderr
 
 
+def test_an_install_line_is_printed_whole(capsys: pytest.CaptureFixture[str]) -> None:
+    from medblip.cli.options import print_table
+    from medblip.tables import missing_lines
+
+    print_table(missing_lines({"METEOR": "pip install 'medblip[meteor]'"}, ["x: lower is better"]))
+    assert capsys.readouterr().err.splitlines() == [
+        "not computed: METEOR: pip install 'medblip[meteor]'", "note: x: lower is better",
+    ]  # fmt: skip
+
+
 def test_what_is_read_is_never_written_over(files: Path) -> None:
     good, references = files / "good.jsonl", files / "ref.jsonl"
     before = good.read_bytes(), references.read_bytes()
