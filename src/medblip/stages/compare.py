@@ -79,7 +79,7 @@ def compare(
         RunError: A system has no scores, or there is nothing to compare.
         MetricError: The systems were not scored on the same images, or lack a metric.
     """
-    from medblip.metrics.significance import approximate_randomisation, holm, paired_bootstrap
+    from medblip.metrics.significance import holm
 
     if isinstance(systems, str | Path):
         systems = [systems]
@@ -102,28 +102,8 @@ def compare(
     wanted = _wanted(metrics, loaded)
     rows: list[dict[str, Any]] = []
     for path in track(others, "paired tests", len(others), unit="system"):
-        tests = paired_bootstrap(
-            loaded[path], loaded[base], resamples=resamples, seed=seed, metrics=wanted
-        )
-        p_values = {name: found.p for name, found in tests.items()}
-        if test == "randomisation":
-            p_values = approximate_randomisation(
-                loaded[path], loaded[base], trials=resamples, seed=seed, metrics=wanted
-            )
-        values, theirs = _values(loaded[path]), _values(loaded[base])
-        rows += [
-            {
-                "system": names[path],
-                "baseline": names[base],
-                "metric": name,
-                "value": values[name],
-                "baseline_value": theirs[name],
-                "difference": found.difference,
-                "ci": list(found.ci),
-                "p": p_values[name],
-            }
-            for name, found in tests.items()
-        ]
+        found = _tests(loaded[path], loaded[base], wanted, test, resamples, seed)
+        rows += [{"system": names[path], "baseline": names[base]} | row for row in found]
     for row, corrected in zip(rows, holm([row["p"] for row in rows]), strict=True):
         row["p_holm"] = float(corrected)
     kind = "paired bootstrap" if test == "bootstrap" else "approximate randomisation"
@@ -140,6 +120,37 @@ def compare(
         _refuse_foreign(target)
         write_json(target, record | {"rows": rows})
     return Compared(comparison_file=str(target) if written else None, rows=rows, **record)
+
+
+def _tests(
+    system: StoredStatistics,
+    baseline: StoredStatistics,
+    wanted: frozenset[str],
+    test: str,
+    resamples: int,
+    seed: int,
+) -> list[dict[str, Any]]:
+    """Return a row per metric: values, difference, interval and p."""
+    from medblip.metrics.significance import approximate_randomisation, paired_bootstrap
+
+    tests = paired_bootstrap(system, baseline, resamples=resamples, seed=seed, metrics=wanted)
+    p_values = {name: found.p for name, found in tests.items()}
+    if test == "randomisation":
+        p_values = approximate_randomisation(
+            system, baseline, trials=resamples, seed=seed, metrics=wanted
+        )
+    values, theirs = _values(system), _values(baseline)
+    return [
+        {
+            "metric": name,
+            "value": values[name],
+            "baseline_value": theirs[name],
+            "difference": found.difference,
+            "ci": list(found.ci),
+            "p": p_values[name],
+        }
+        for name, found in tests.items()
+    ]
 
 
 def _check(test: str, resamples: int, seed: int) -> None:
