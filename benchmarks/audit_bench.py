@@ -20,6 +20,7 @@ import sys
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from medblip.metrics import evaluate_captions
 from medblip.metrics.audit import audit, audit_errors, audit_statistics
@@ -270,7 +271,7 @@ def kept(pairs: list[tuple[str, str]]) -> dict[str, float]:
     return {name: worst[name].value / best[name].value for name in names}
 
 
-def measure(captions: list[str], count: int, seed: int) -> dict[str, object]:
+def measure(captions: list[str], count: int, seed: int) -> dict[str, Any]:
     """Return recall per perturbation and false alarms per rewrite."""
     recall: dict[str, dict[str, float]] = {}
     for name, (perturb, classes, goal) in PERTURBATIONS.items():
@@ -287,7 +288,7 @@ def measure(captions: list[str], count: int, seed: int) -> dict[str, object]:
     return {"recall": recall, "alarms": alarms, "all_alarms": everything, "rewrites": total}
 
 
-def table(result: dict[str, object], split: str) -> str:
+def table(result: dict[str, Any], split: str) -> str:
     """Return the Markdown of both tables."""
     lines = [
         f"Captions: ROCO v1 {split}. Kept = score of the perturbed captions / of the originals.",
@@ -296,13 +297,13 @@ def table(result: dict[str, object], split: str) -> str:
         "| BLEU-4 kept | ROUGE-L kept | CIDEr-D kept |",
         "|---|---|---|---|---|---|---|",
     ]
-    for name, row in result["recall"].items():  # type: ignore[attr-defined]
+    for name, row in result["recall"].items():
         lines.append(
             f"| {name} | {row['n']} | {row['recall']:.1%} | {row['goal']:.0%} "
             f"| {row['BLEU-4']:.1%} | {row['ROUGE-L']:.1%} | {row['CIDEr-D']:.1%} |"
         )
     lines += ["", "| harmless rewrite | captions | false alarms |", "|---|---|---|"]
-    for name, row in result["alarms"].items():  # type: ignore[attr-defined]
+    for name, row in result["alarms"].items():
         lines.append(f"| {name} | {row['n']} | {row['alarms']:.1%} |")
     lines.append(f"| all (goal: at most 2 %) | {result['rewrites']} | {result['all_alarms']:.2%} |")
     return "\n".join(lines) + "\n"

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Literal
@@ -33,6 +34,7 @@ __all__ = [
     "read_examples",
     "read_jsonl",
     "read_predictions",
+    "read_split",
 ]
 
 #: Written into every JSON file; a reader refuses a number it does not know.
@@ -198,6 +200,38 @@ def read_examples(manifest: Path) -> list[Example]:
         seen.add(row["id"])
         fields = _known_fields(Example, row) | {"captions": tuple(row["captions"])}
         examples.append(Example(**fields))
+    return examples
+
+
+def read_split(root: Path, split: str) -> list[Example]:
+    """Return the examples of one split of a prepared data set.
+
+    Raises:
+        DataError: There is no manifest, or it has no such split.
+    """
+    manifest = root / "manifest.jsonl"
+    if not manifest.exists():
+        raise DataError(
+            explain(
+                f"{root} is not a prepared data set",
+                got="no manifest.jsonl there",
+                expected="a folder that `medblip data prepare` or `data phantoms` wrote",
+                do="prepare the data, or correct the path",
+            )
+        )
+    everything = read_examples(manifest)
+    examples = [example for example in everything if example.split == split]
+    if not examples:
+        counts = Counter(example.split for example in everything)
+        there = ", ".join(f"{name} ({count})" for name, count in sorted(counts.items()))
+        raise DataError(
+            explain(
+                f"{manifest}: no {split} split",
+                got=there or "an empty manifest",
+                expected=f"images of the {split} split",
+                do="choose a split that is there, or prepare the data with other splits",
+            )
+        )
     return examples
 
 

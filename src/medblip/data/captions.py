@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from medblip.errors import DataError, MetricError, explain
-from medblip.schema import Example, read_examples, read_jsonl
+from medblip.schema import Example, read_jsonl, read_split
 
 __all__ = ["References", "align", "read_captions", "read_references"]
 
@@ -51,7 +51,7 @@ def read_captions(path: Path) -> dict[str, str]:
         DataError: The file is absent, not UTF-8 or no table of captions; a caption is missing; an
             id is missing or appears twice.
     """
-    found = _read(path)
+    found, _ = _read(path)
     several = [name for name, captions in found.items() if len(captions) != 1]
     if several:
         raise DataError(
@@ -73,9 +73,10 @@ def read_references(source: Path, split: str = "test") -> References:
     """
     if source.is_dir():
         return _of_data_set(source, split)
-    found = _read(source)
+    found, groups = _read(source)
     _no_blanks(found, source)
-    return References(tuple(found), tuple(found.values()), _groups_of(source))
+    named = _groups(list(zip(found, groups, strict=True)))
+    return References(tuple(found), tuple(found.values()), named)
 
 
 def align(captions: Mapping[str, str], ids: Sequence[str]) -> list[str]:
@@ -104,9 +105,10 @@ def align(captions: Mapping[str, str], ids: Sequence[str]) -> list[str]:
     return [captions[name] for name in ids]
 
 
-def _read(path: Path) -> dict[str, tuple[str, ...]]:
-    """Return all captions of each id, in the order of the file."""
+def _read(path: Path) -> tuple[dict[str, tuple[str, ...]], list[Any]]:
+    """Return all captions of each id, in the order of the file, and the group of each."""
     ids: list[str] = []
+    groups: list[Any] = []
     captions: list[tuple[str, ...]] = []
     anonymous: list[str] = []
     empty: list[str] = []
@@ -116,6 +118,7 @@ def _read(path: Path) -> dict[str, tuple[str, ...]]:
             anonymous.append(where)
             continue
         ids.append(str(name))
+        groups.append(row.get("group"))
         captions.append(texts or ())
         if not texts:
             empty.append(str(name))
@@ -137,7 +140,7 @@ def _read(path: Path) -> dict[str, tuple[str, ...]]:
                 f"{path}: no captions", got="0 rows", expected="at least one", do="check the path"
             )
         )
-    return dict(zip(ids, captions, strict=True))
+    return dict(zip(ids, captions, strict=True)), groups
 
 
 def _texts(value: Any) -> tuple[str, ...] | None:
@@ -236,31 +239,9 @@ def _array(path: Path) -> list[Mapping[str, Any]]:
 
 
 def _of_data_set(root: Path, split: str) -> References:
-    manifest = root / "manifest.jsonl"
-    if not manifest.exists():
-        raise DataError(
-            explain(
-                f"{root} is not a prepared data set",
-                got="no manifest.jsonl there",
-                expected="a prepared data set, or a table of references",
-                do="prepare the data, or name the file with the references",
-            )
-        )
-    everything = read_examples(manifest)
-    examples = [example for example in everything if example.split == split]
-    if not examples:
-        counts = Counter(example.split for example in everything)
-        there = ", ".join(f"{name} ({count})" for name, count in sorted(counts.items()))
-        raise DataError(
-            explain(
-                f"{manifest}: no {split} split",
-                got=there or "an empty manifest",
-                expected=f"images of the {split} split",
-                do="choose a split that is there with --split",
-            )
-        )
+    examples = read_split(root, split)
     captions = {example.id: example.captions for example in examples}
-    _no_blanks(captions, manifest)
+    _no_blanks(captions, root)
     return References(
         tuple(captions),
         tuple(captions.values()),
@@ -273,12 +254,6 @@ def _of_data_set(root: Path, split: str) -> References:
 def _facts(examples: Sequence[Example]) -> tuple[dict[str, Any], ...] | None:
     facts = [example.facts for example in examples]
     return None if any(known is None for known in facts) else tuple(f or {} for f in facts)
-
-
-def _groups_of(path: Path) -> tuple[str, ...] | None:
-    """Return the column `group` of a table, where it has one."""
-    rows = [row for _, row in _rows(path)]
-    return _groups([(str(_value(row, _ID)), row.get("group")) for row in rows])
 
 
 def _groups(rows: Sequence[tuple[str, Any]]) -> tuple[str, ...] | None:

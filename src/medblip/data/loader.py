@@ -18,7 +18,7 @@ from PIL import Image
 from medblip.data.images import open_image
 from medblip.errors import DataError, explain
 from medblip.progress import track
-from medblip.schema import Example, read_examples
+from medblip.schema import Example, read_split
 
 if TYPE_CHECKING:
     import torch
@@ -32,36 +32,12 @@ def load_split(root: Path, split: str) -> list[Example]:
     Raises:
         DataError: There is no manifest, the split is empty, or an image file is missing.
     """
-    manifest = root / "manifest.jsonl"
-    if not manifest.exists():
-        raise DataError(
-            explain(
-                f"{root} is not a prepared data set",
-                got="no manifest.jsonl there",
-                expected="a folder that `medblip data prepare` or `data phantoms` wrote",
-                do="prepare the data, or correct --data",
-            )
-        )
-    everything = read_examples(manifest)
-    examples = [example for example in everything if example.split == split]
-    if not examples:
-        counts = {name: 0 for name in sorted({e.split for e in everything})}
-        for example in everything:
-            counts[example.split] += 1
-        there = ", ".join(f"{name} ({count})" for name, count in counts.items())
-        raise DataError(
-            explain(
-                f"{manifest}: no {split} split",
-                got=there or "an empty manifest",
-                expected=f"images of the {split} split",
-                do="choose a split that is there, or prepare the data with other splits",
-            )
-        )
+    examples = read_split(root, split)
     missing = [e.image for e in examples if not (root / e.image).is_file()]
     if missing:
         raise DataError(
             explain(
-                f"{manifest} names images that are not there",
+                f"{root}: the manifest names images that are not there",
                 got=f"{len(missing)} missing: {', '.join(missing[:3])}{', ...' if missing[3:] else ''}",
                 expected=f"every image below {root}",
                 do="copy the folder again, or prepare the data again",

@@ -162,7 +162,7 @@ def compute(suite: Suite, material: Material) -> Computed:
         CheckpointError: An encoder that was asked for by name is not here.
     """
     found = Computed()
-    _names_it_can_compute(suite)
+    _check_meteor(suite)
     if suite.protocol == "imageclef":
         found.families |= lexical_families(material.captions, material.references, metrics=())
         if suite.meteor:
@@ -182,7 +182,7 @@ def compute(suite: Suite, material: Material) -> Computed:
     return found
 
 
-def _names_it_can_compute(suite: Suite) -> None:
+def _check_meteor(suite: Suite) -> None:
     """Fail before the long work, not after it, where METEOR was asked for and is not there."""
     from medblip.metrics.meteor import meteor_available
 
@@ -230,7 +230,10 @@ def _meteor(suite: Suite, material: Material, found: Computed) -> None:
 
 
 def _encoders(suite: Suite, material: Material, found: Computed) -> None:
-    if suite.bertscore is not None:
+    # In the challenge its own encoder scores normalised text: once is enough.
+    if suite.bertscore is not None and not (
+        suite.protocol == "imageclef" and _is_of_the_challenge(suite.bertscore)
+    ):
         from medblip.metrics.embedding.bertscore import bertscore_statistics
 
         found.families["BertScore"] = bertscore_statistics(
@@ -281,6 +284,10 @@ def _scorers(suite: Suite, material: Material, found: Computed) -> dict[str, Flo
                 columns = zip(family.metric.names, family.per_image().T, strict=True)
                 complete |= dict(columns)
         found.corpus |= result.corpus
+        found.notes += [
+            f"{name} {value:.4f}: of all images together, without an interval"
+            for name, value in result.corpus.items()
+        ]
         found.notes += [f"{spec.name}: {note}" for note in result.notes]
         if result.unavailable is not None:
             found.unavailable[spec.name] = result.unavailable
@@ -332,7 +339,7 @@ def _challenge_bertscore(suite: Suite, material: Material, found: Computed) -> S
     """BERTScore as the challenge has it: DeBERTa, normalised text, idf; None if it is not here."""
     from medblip.metrics.embedding.bertscore import bertscore_statistics
 
-    local = (suite.bertscore or "").partition("=")[0] == _CHALLENGE_ENCODER
+    local = suite.bertscore is not None and _is_of_the_challenge(suite.bertscore)
     encoder = str(suite.bertscore) if local else _CHALLENGE_ENCODER
     try:
         return bertscore_statistics(
@@ -342,6 +349,10 @@ def _challenge_bertscore(suite: Suite, material: Material, found: Computed) -> S
         how = f"--bertscore {_CHALLENGE_ENCODER}=FOLDER takes a local copy"
         found.unavailable[BERTSCORE] = f"{error}\n            {how}"
         return None
+
+
+def _is_of_the_challenge(encoder: str) -> bool:
+    return encoder.partition("=")[0] == _CHALLENGE_ENCODER
 
 
 def _normalised(material: Material) -> tuple[list[str], list[list[str]]]:

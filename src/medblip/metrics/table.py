@@ -138,14 +138,15 @@ def lexical_families(
         tokenizer: `ptb`, or `none` for captions that are tokens with one blank between.
     """
     pieces = _pieces(hypotheses, references)
-    pairs = token_pairs(hypotheses, references, tokenizer, pieces)
+    rouge1 = rouge1_statistics(hypotheses, references, pieces)
     note = f"{references_note(references)}|{DEFINITIONS}"
     found = {}
-    for kind in metrics:
-        metric = kind()
+    if metrics:
+        pairs = token_pairs(hypotheses, references, tokenizer, pieces)
         context = f"tok:{TOKENIZERS[tokenizer]}|{note}"
-        found[kind.__name__] = Statistics(metric, metric.statistics(pairs), context)
-    rouge1 = rouge1_statistics(hypotheses, references, pieces)
+        for metric in (kind() for kind in metrics):
+            name = type(metric).__name__
+            found[name] = Statistics(metric, metric.statistics(pairs), context)
     return found | {"Rouge1": Statistics(rouge1.metric, rouge1.values, note)}
 
 

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import os
 
-import scorer_contract as contract  # type: ignore[import-not-found]
+import scorer_contract as contract
 
 
 def main() -> None:
     """Score the rows."""
     options = contract.options(__doc__, backbone="", mode="nli_sp", batch="32")
-    from alignscore import AlignScore  # type: ignore[import-not-found]
+    from alignscore import AlignScore
 
     checkpoint = os.path.expanduser(os.environ["ALIGNSCORE_CKPT"])
     large = "large" in os.path.basename(checkpoint).lower()

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import string
 
-import scorer_contract as contract  # type: ignore[import-not-found]
+import scorer_contract as contract
 
 _NO_PUNCTUATION = str.maketrans("", "", string.punctuation)
 
@@ -27,7 +27,7 @@ def main() -> None:
     """Score the rows."""
     options = contract.options(__doc__, model="lucadiliello/BLEURT-20-D12", text="raw", batch="32")
     import torch
-    from bleurt_pytorch import (  # type: ignore[import-not-found]
+    from bleurt_pytorch import (
         BleurtConfig,
         BleurtForSequenceClassification,
         BleurtTokenizer,

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import os
 
-import scorer_contract as contract  # type: ignore[import-not-found]
+import scorer_contract as contract
 
 
 def main() -> None:
     """Score the rows."""
     options = contract.options(__doc__)
-    from f1chexbert import F1CheXbert  # type: ignore[import-not-found]
+    from f1chexbert import F1CheXbert
 
     scorer = F1CheXbert(device="cuda" if contract.on_gpu(options.device) else "cpu")
     names, five = scorer.target_names, set(scorer.target_names_5)

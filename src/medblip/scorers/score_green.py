@@ -10,7 +10,7 @@ import inspect
 import os
 import tempfile
 
-import scorer_contract as contract  # type: ignore[import-not-found]
+import scorer_contract as contract
 
 
 def main() -> None:
@@ -18,7 +18,7 @@ def main() -> None:
     options = contract.options(__doc__, model="StanfordAIMI/GREEN-radllama2-7b", batch="64")
     if "CUDA_VISIBLE_DEVICES" not in os.environ:
         os.environ["CUDA_VISIBLE_DEVICES"] = "0"  # with several GPUs green_score wants torchrun
-    from green_score import GREEN  # type: ignore[import-not-found]
+    from green_score import GREEN
 
     gpu = contract.on_gpu(options.device)
     with tempfile.TemporaryDirectory() as folder:  # its tables would land in the current folder

@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 from typing import Any
 
-import scorer_contract as contract  # type: ignore[import-not-found]
+import scorer_contract as contract
 
 
 def image_f1(said: list[tuple[str, str]], true: list[tuple[str, str]]) -> float:
@@ -27,7 +27,7 @@ def image_f1(said: list[tuple[str, str]], true: list[tuple[str, str]]) -> float:
 def main() -> None:
     """Score the rows."""
     options = contract.options(__doc__, types="")
-    from medcat.cat import CAT  # type: ignore[import-not-found]
+    from medcat.cat import CAT
 
     pack = os.path.expanduser(os.environ["MEDCAT_MODEL_PACK"])
     cat = CAT.load_model_pack(pack)

@@ -7,7 +7,7 @@ send captions to a commercial service are refused. `radgraph` of 2.2.1 does not 
 
 from __future__ import annotations
 
-import scorer_contract as contract  # type: ignore[import-not-found]
+import scorer_contract as contract
 
 _LOWER_IS_BETTER = ("radcliq_v1",)
 
@@ -15,8 +15,8 @@ _LOWER_IS_BETTER = ("radcliq_v1",)
 def main() -> None:
     """Score the rows."""
     options = contract.options(__doc__, metrics="srrbert", batch="256")
-    from radeval import RadEval  # type: ignore[import-not-found]
-    from radeval.metrics._registry import get_metric_class  # type: ignore[import-not-found]
+    from radeval import RadEval
+    from radeval.metrics._registry import get_metric_class
 
     names = [name for name in options.metrics.split(",") if name]
     for name in names:

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import os
 
-import scorer_contract as contract  # type: ignore[import-not-found]
+import scorer_contract as contract
 
 
 def main() -> None:
     """Score the rows."""
     options = contract.options(__doc__, model="radgraph-xl")
-    from radgraph import F1RadGraph  # type: ignore[import-not-found]
+    from radgraph import F1RadGraph
 
     scorer = F1RadGraph(
         reward_level="all",

@@ -7,7 +7,7 @@ names no entity.
 
 from __future__ import annotations
 
-import scorer_contract as contract  # type: ignore[import-not-found]
+import scorer_contract as contract
 
 
 def main() -> None:
@@ -18,7 +18,7 @@ def main() -> None:
         embedding="FremyCompany/BioLORD-2023-C",
         weights="long",
     )
-    from RaTEScore import RaTEScore  # type: ignore[import-not-found]
+    from RaTEScore import RaTEScore
 
     scorer = RaTEScore(
         bert_model=options.ner,

@@ -14,7 +14,7 @@ import subprocess
 import tempfile
 from typing import Any
 
-import scorer_contract as contract  # type: ignore[import-not-found]
+import scorer_contract as contract
 
 #: SPICE serialises objects of these packages; Java from 16 on forbids it unless told otherwise.
 _OPEN = ("lang", "math", "util", "util.concurrent", "net", "text")

@@ -238,9 +238,9 @@ def _learn_concepts(
     from medblip.metrics.concepts import fit_concepts
     from medblip.metrics.concepts.roco import given_concepts, splits_without
 
-    out = None if target is None else target.parent / "roco-concepts.json"
+    out = None if target is None else target.with_suffix(".roco-concepts.json")
     splits = splits_without(roco, material.ids)
-    table = fit_concepts(roco, splits=splits, out=out, force=True)
+    table = fit_concepts(roco, splits=splits, out=out, force=suite.force)
     given = given_concepts(roco, material.ids)
     return (
         dataclasses.replace(suite, concepts=table),

@@ -72,10 +72,12 @@ def test_a_complete_challenge(monkeypatch: pytest.MonkeyPatch) -> None:
         values = np.tile([parts[spec.name], 1.0], (4, 1))
         family = Statistics(Ratio(columns[spec.name]), values)
         return ScorerResult(name=spec.name, families={columns[spec.name]: family},
-                            scored={columns[spec.name]: 4})  # fmt: skip
+                            scored={columns[spec.name]: 4},
+                            corpus={f"{spec.name}-whole": 0.25})  # fmt: skip
 
     def bertscore(said: Any, true: Any, **options: Any) -> Statistics:
-        assert options["idf"]
+        assert options["idf"]  # once, as the challenge has it; raw captions would be a second time
+        assert options["model"] == "deberta-xlarge-mnli=/x"
         assert said[0] == "chest xray of the left lung"
         names = ("BERTScore-P", "BERTScore-R", "BERTScore-F1")
         return Statistics(Means(names), np.tile([0.1, 0.2, 0.6, 1.0], (4, 1)))
@@ -85,10 +87,17 @@ def test_a_complete_challenge(monkeypatch: pytest.MonkeyPatch) -> None:
     scorers = ("similarity=x", "bleurt=/x/python", "medcat=/x/python", "alignscore=/x/python")
     for year, parts_of_relevance in ((2025, ("BERT", "sim")), (2026, ("BERT", "sim", "BLEURT"))):
         found = compute(
-            Suite(protocol="imageclef", year=year, scorers=scorers),  # type: ignore[arg-type]
+            Suite(
+                protocol="imageclef",
+                year=year,
+                scorers=scorers,  # type: ignore[arg-type]
+                bertscore="deberta-xlarge-mnli=/x",
+            ),
             MATERIAL,
         )
         assert not found.unavailable
+        assert "BertScore" not in found.families
+        assert "bleurt-whole 0.2500: of all images together, without an interval" in found.notes
         rouge = found.families["Rouge1"].corpus()[0]
         similarity = 0.8 if year == 2025 else 0.6  # an empty caption scores 0 since 2026
         components = [rouge, 0.6, similarity, *([0.4] if len(parts_of_relevance) == 3 else [])]
@@ -166,4 +175,4 @@ def test_concepts_are_learned_from_other_images(tmp_path: Path) -> None:
     assert "fitted:train|" in found.scores["roco-concepts-F1"].signature
     assert found.scores["roco-concepts-F1"].value > 0
     assert found.scores["roco-concepts-given-F1"].value == 0  # ROCO says C2 and C9 of these
-    assert (tmp_path / "out" / "roco-concepts.json").exists()
+    assert (tmp_path / "out" / "s.roco-concepts.json").exists()
