@@ -8,7 +8,7 @@ from pathlib import Path
 from medblip.errors import DataError, explain
 from medblip.schema import SPLITS
 
-__all__ = ["given_concepts", "roco_folder", "roco_rows", "splits_without"]
+__all__ = ["given_concepts", "roco_concepts", "roco_folder", "roco_rows", "splits_without"]
 
 
 def splits_without(roco: Path | str, ids: Sequence[str]) -> list[str]:
@@ -49,7 +49,7 @@ def given_concepts(roco: Path | str, ids: Sequence[str]) -> list[set[str]] | Non
         except DataError:
             continue
         known |= {name: set() for name, *_ in roco_rows(folder / "captions.txt")}
-        known |= {name: set(cuis) - {""} for name, *cuis in roco_rows(folder / "cuis.txt")}
+        known |= roco_concepts(folder)
     return [known[name] for name in ids] if known.keys() >= set(ids) else None
 
 
@@ -68,6 +68,12 @@ def roco_folder(roco: Path, split: str) -> Path:
             do="name the folder that holds train, validation and test, and splits that are there",
         )
     )
+
+
+def roco_concepts(folder: Path) -> dict[str, set[str]]:
+    """Return the concepts of each image that has a row."""
+    rows = roco_rows(folder / "cuis.txt")
+    return {name: {cui.strip() for cui in cuis} - {""} for name, *cuis in rows}
 
 
 def roco_rows(path: Path) -> list[list[str]]:

@@ -20,7 +20,7 @@ import numpy as np
 
 from medblip.errors import DataError, MedblipError, MetricError, RunError, explain
 from medblip.metrics.base import Agreement, Floats, Ratio, Statistics, mean_statistics
-from medblip.metrics.concepts.roco import roco_folder, roco_rows
+from medblip.metrics.concepts.roco import roco_concepts, roco_folder, roco_rows
 from medblip.metrics.concepts.rules import LIFT, learn, phrases_of
 from medblip.rundir import read_json, write_json
 
@@ -285,8 +285,7 @@ def _read(
     for split in splits:
         folder = roco_folder(roco, split)
         captions |= {name: " ".join(rest) for name, *rest in roco_rows(folder / "captions.txt")}
-        for name, *cuis in roco_rows(folder / "cuis.txt"):
-            concepts[name] = {cui.strip() for cui in cuis} - {""}
+        concepts |= roco_concepts(folder)
         for name in ("captions.txt", "cuis.txt"):
             digest = hashlib.sha256((folder / name).read_bytes()).hexdigest()
             sources[f"{split}/{name}"] = digest
