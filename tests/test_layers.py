@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 SOURCE = Path(__file__).resolve().parents[1] / "src" / "medblip"
-FOUNDATION = {"errors", "schema", "config", "rundir", "progress", "lexicon"}
+FOUNDATION = {"errors", "schema", "config", "files", "rundir", "progress", "lexicon"}
 LIBRARIES = {"engine", "models", "metrics", "data"}
 #: What a layer may import of medblip, besides itself.
 MAY = {
@@ -23,7 +23,10 @@ MAY = {
 COMPOSED = {"demo"}
 #: Only this file may name the package.
 ONLY = {"accelerate": "engine.py", "peft": "models/lora.py"}
-HEAVY = {"torch", "transformers", "accelerate", "peft", "matplotlib", "jinja2"}
+HEAVY = {
+    "torch", "transformers", "accelerate", "peft", "matplotlib", "jinja2", "pyarrow", "pydicom",
+    "huggingface_hub",
+}  # fmt: skip
 #: Modules whose own import must stay light; functions inside may import what they need.
 LIGHT = FOUNDATION | {"metrics", "data", "stages", "cli", "tables", "", "__main__"}
 

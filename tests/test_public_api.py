@@ -12,8 +12,12 @@ import medblip
 
 HEAVY = ("torch", "transformers", "matplotlib", "accelerate", "peft", "datasets", "pydantic")
 OPTIONS = {
-    "data prepare": {"--out", "--format", "--image-column", "--caption-column", "--id-column",
-                     "--split-column", "--group-column", "--seed", "--force", "--json"},
+    "data prepare": {"--out", "--format", "--size", "--image-column", "--caption-column",
+                     "--id-column", "--split-column", "--group-column", "--captions", "--window",
+                     "--clean", "--licence", "--validation-share", "--revision", "--limit",
+                     "--max-rejects", "--workers", "--dry-run", "--seed", "--force", "--json"},
+    "data check": {"--model", "--max-tokens", "--strict", "--json"},
+    "data show": {"--split", "--image", "--limit", "--out", "--seed", "--force", "--json"},
     "data phantoms": {"--out", "--images", "--size", "--seed", "--force", "--json"},
     "train": {"--config", "--data", "--out", "--set", "--seed", "--device", "--force", "--json"},
     "caption": {"--data", "--split", "--model", "--set", "--device", "--force", "--json"},

@@ -22,6 +22,7 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "caption": "medblip.stages.caption",
+    "check": "medblip.stages.check",
     "compare": "medblip.stages.compare",
     "demo": "medblip.stages.demo",
     "evaluate": "medblip.stages.evaluate",
@@ -30,6 +31,7 @@ _HOMES = {
     "phantoms": "medblip.data.phantoms.generate",
     "prepare": "medblip.stages.prepare",
     "report": "medblip.stages.report",
+    "show": "medblip.stages.show",
     "submit": "medblip.stages.submit",
     "train": "medblip.stages.train",
     "validate_submission": "medblip.stages.submit",
@@ -41,6 +43,7 @@ __all__ = [
     "MedblipError",
     "__version__",
     "caption",
+    "check",
     "compare",
     "demo",
     "evaluate",
@@ -49,6 +52,7 @@ __all__ = [
     "phantoms",
     "prepare",
     "report",
+    "show",
     "submit",
     "train",
     "validate_submission",

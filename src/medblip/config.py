@@ -58,12 +58,13 @@ class DataConfig:
     Args:
         root: Folder with `manifest.jsonl`, made by `medblip data prepare` or `data phantoms`.
         max_tokens: Longer captions are cut here when they become labels, never when scored.
-        pixel_cache_mb: Decoded pixels are kept in memory up to this size, else decoded per batch.
+        captions: What training reads where the data set was prepared with cleaning rules:
+            `cleaned` or `raw`. Scores are always computed on the raw ones.
     """
 
     root: str = "data/phantoms"
     max_tokens: int = 64
-    pixel_cache_mb: int = 2000
+    captions: Literal["cleaned", "raw"] = "cleaned"
 
 
 @_config

@@ -5,9 +5,11 @@ MedblipError
 ├── ConfigError       a setting is unknown, malformed or contradicts another one
 ├── DataError         a data set, table or manifest is not what it should be
 │   └── ImageError    one image cannot be decoded (becomes a counted reject)
+│       └── DicomError    one DICOM file cannot be read, in the words of a fixed list
 ├── CheckpointError   a model folder is absent, incomplete or of an unknown kind
 ├── MetricError       predictions and references do not belong together
-└── RunError          a run directory is locked, unfinished, finished already or cannot be written
+└── RunError          a run directory is unfinished, finished already or cannot be written
+    └── LockedError   another process is writing there
 ```
 
 Every message is built by `explain`: what was got, what was expected, what to do.
@@ -23,7 +25,9 @@ __all__ = [
     "CheckpointError",
     "ConfigError",
     "DataError",
+    "DicomError",
     "ImageError",
+    "LockedError",
     "MedblipError",
     "MetricError",
     "RunError",
@@ -48,6 +52,10 @@ class ImageError(DataError):
     """One image cannot be decoded; `data prepare` counts it as a reject."""
 
 
+class DicomError(ImageError):
+    """One DICOM file cannot be read; the reason is of a fixed list, never words of the file."""
+
+
 class CheckpointError(MedblipError):
     """A model folder is absent, incomplete or of an unknown kind."""
 
@@ -57,7 +65,11 @@ class MetricError(MedblipError):
 
 
 class RunError(MedblipError):
-    """A run directory is locked, unfinished, finished already or cannot be written."""
+    """A run directory is unfinished, finished already or cannot be written."""
+
+
+class LockedError(RunError):
+    """Another process is writing there."""
 
 
 def explain(what: str, *, got: object, expected: str, do: str) -> str:

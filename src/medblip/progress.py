@@ -6,6 +6,7 @@ Standard output stays free for results (`--json` prints one object there, last).
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, TypeVar
 
@@ -47,9 +48,16 @@ def track(items: Iterable[T], description: str, total: int, *, unit: str = "img"
         TextColumn("ETA"),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=console(), transient=True) as progress:
+    screen = console()
+    if not screen.is_terminal:
+        yield from items
+        return
+    with Progress(*columns, console=screen, transient=True) as progress:
         task = progress.add_task(description, total=total, rate="-")
-        for item in items:
+        shown = time.monotonic()
+        for done, item in enumerate(items, start=1):
             yield item
-            speed = progress.tasks[0].speed
-            progress.update(task, advance=1, rate=f"{speed:.1f}" if speed else "-")
+            if time.monotonic() - shown > 0.1:  # the bar costs as much as reading a small image
+                speed = progress.tasks[0].speed
+                progress.update(task, completed=done, rate=f"{speed:.1f}" if speed else "-")
+                shown = time.monotonic()

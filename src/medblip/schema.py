@@ -53,6 +53,10 @@ class Example:
         image: Path of the image file, relative to the manifest's folder.
         captions: At least one reference caption, exactly as the source wrote it.
         group: Patient, case or article; images of one group never lie in two splits.
+        targets: The captions after cleaning (`medblip.data.clean`), one per caption, where that
+            was asked for: training may read them; scores never do.
+        concepts: UMLS CUIs that the source gives.
+        keywords: Words that the source gives.
         facts: What is known to be true of the image. Phantoms carry
             `{modality, plane, region, findings: [{name, side, zone, size, severity, mask}],
             devices: [{name, side, mask}]}`.
@@ -65,6 +69,9 @@ class Example:
     group: str | None = None
     licence: str | None = None
     source: str | None = None
+    targets: tuple[str, ...] | None = None
+    concepts: tuple[str, ...] = ()
+    keywords: tuple[str, ...] = ()
     facts: dict[str, Any] | None = None
 
 
@@ -155,7 +162,7 @@ def read_jsonl(path: Path, *, tolerate_torn_tail: bool = False) -> Iterator[dict
 
 
 def dump_jsonl(rows: Iterable[Any]) -> str:
-    """Return JSON lines for dataclasses or dicts; None fields are left out, non-ASCII is kept."""
+    """Return JSON lines for dataclasses or dicts; None and () are left out, non-ASCII is kept."""
     return "".join(json.dumps(_as_dict(row), ensure_ascii=False) + "\n" for row in rows)
 
 
@@ -198,7 +205,10 @@ def read_examples(manifest: Path) -> list[Example]:
                 )
             )
         seen.add(row["id"])
-        fields = _known_fields(Example, row) | {"captions": tuple(row["captions"])}
+        fields = _known_fields(Example, row)
+        for name in ("captions", "targets", "concepts", "keywords"):
+            if fields.get(name) is not None:
+                fields[name] = tuple(fields[name])
         examples.append(Example(**fields))
     return examples
 
@@ -286,7 +296,11 @@ def check_version(record: dict[str, Any], path: Path) -> None:
 
 def _as_dict(row: Any) -> dict[str, Any]:
     if dataclasses.is_dataclass(row) and not isinstance(row, type):
-        return {key: value for key, value in dataclasses.asdict(row).items() if value is not None}
+        return {
+            key: value
+            for key, value in dataclasses.asdict(row).items()
+            if value is not None and value != ()
+        }
     return dict(row)
 
 

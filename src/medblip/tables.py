@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from textwrap import shorten
 from typing import TYPE_CHECKING
 
 from rich.table import Table
+from rich.text import Text
 
 from medblip.schema import Score
 
 if TYPE_CHECKING:
+    from medblip.stages.check import Checked
     from medblip.stages.compare import Compared
     from medblip.stages.demo import Demonstrated
+    from medblip.stages.prepare import Plan, Prepared
 
 _AUDIT = ("audit-", "error-")
 _SIGNS = {"mean_words": "words on average", "repeated_4grams": "repeated 4-grams"}
@@ -20,11 +24,14 @@ _FEW = 20
 
 __all__ = [
     "audit_table",
+    "check_table",
     "comparison_tables",
     "degeneration_line",
     "demo_table",
     "error_table",
     "missing_lines",
+    "plan_lines",
+    "prepared_table",
     "score_table",
     "signature_lines",
 ]
@@ -164,4 +171,47 @@ def demo_table(result: Demonstrated) -> Table:
             "-" if record["seconds"] is None else f"{record['seconds']:.0f}",
             "-" if record["trainable"] is None else f"{record['trainable']:,}",
         )
+    return table
+
+
+def plan_lines(plan: Plan) -> str:
+    """Return what was recognised, and the first rows."""
+    splits = ", ".join(f"{split} {count}" for split, count in plan.splits.items())
+    lines = [
+        f"{plan.source}: {plan.format}, {plan.rows} rows ({splits})",
+        f"files with images: {plan.source_bytes / 1e6:,.0f} MB; pixels: "
+        f"{plan.pixel_bytes / 1e6:,.0f} MB if grey, three times that in colour",
+        *(f"  {name}: {value}" for row in plan.first for name, value in row.items()),
+    ]
+    return "\n".join(lines)
+
+
+def prepared_table(result: Prepared) -> Table | str:
+    """Return what was left out and why."""
+    splits = ", ".join(f"{split} {count}" for split, count in result.splits.items())
+    table = Table(title=f"{result.images} images from {result.format}: {splits}")
+    table.add_column("left out")
+    table.add_column("rows", justify="right")
+    for reason, count in result.reasons.items():
+        table.add_row(Text(reason), str(count))
+    return table if result.reasons else f"{result.images} images: {splits}; nothing left out"
+
+
+def check_table(result: Checked) -> Table:
+    """Return the findings, errors first, each with what to do."""
+    splits = ", ".join(f"{split} {count}" for split, count in result.splits.items())
+    labels = result.labels
+    table = Table(
+        title=f"{result.images} images ({splits}); labels of {result.model}: median "
+        f"{labels['median_tokens']:.0f} tokens, {labels['cut_share']:.1%} cut at {labels['cut_at']}"
+    )
+    for column in ("", "found", "how many", "for example", "what to do"):
+        table.add_column(column, justify="right" if column == "how many" else "left")
+    for finding in result.findings:
+        table.add_row(
+            finding.level, Text(finding.what), str(finding.count),
+            Text(shorten(", ".join(finding.first[:3]), 70, placeholder=" ...")), Text(finding.do),
+        )  # fmt: skip
+    if not result.findings:
+        table.add_row("", "nothing", "0", "", "")
     return table

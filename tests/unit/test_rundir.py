@@ -13,8 +13,7 @@ from pathlib import Path
 import pytest
 
 from medblip.errors import DataError, RunError
-from medblip.rundir import (
-    RunDir,
+from medblip.files import (
     read_json,
     require_space,
     staged_directory,
@@ -23,6 +22,7 @@ from medblip.rundir import (
     write_json,
     write_text,
 )
+from medblip.rundir import RunDir
 
 
 class SafetensorError(Exception):
@@ -122,7 +122,7 @@ def killed(script: str, arguments: list[str], delay: float = 0.0) -> None:
 SAVES_FOR_EVER = """
 import itertools, sys
 from pathlib import Path
-from medblip.rundir import staged_directory
+from medblip.files import staged_directory
 for number in itertools.count():
     with staged_directory(Path(sys.argv[1])) as folder:
         for name in "abc":
@@ -176,7 +176,8 @@ def test_a_save_killed_between_its_two_renames_is_mended_by_the_next(tmp_path: P
 REPLACES_AND_WAITS = """
 import sys
 from pathlib import Path
-from medblip.rundir import RunDir, write_json
+from medblip.files import write_json
+from medblip.rundir import RunDir
 run, moment = RunDir(sys.argv[1]), sys.argv[2]
 with run.replaced(force=True), run.lock():
     if moment != "nothing written":

@@ -1,4 +1,4 @@
-"""A prepared split as batches: decode once, keep uint8 pixels, normalise per batch.
+"""A prepared split as batches: pixels from the store, normalised per batch.
 
 Sample order is a pure function of (seed, epoch), so that it depends on no worker, device or run.
 torch is imported only where a tensor is made.
@@ -6,24 +6,36 @@ torch is imported only where a tensor is made.
 
 from __future__ import annotations
 
+import contextlib
 import os
+import time
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from PIL import Image
 
+from medblip.data.chunk import Chunk, run_chunks
 from medblip.data.images import open_image
-from medblip.errors import DataError, explain
+from medblip.data.raw import FileRef
+from medblip.data.store import (
+    SHARD_ROWS,
+    PixelStore,
+    Resize,
+    Shard,
+    ids_digest,
+    normalised,
+    write_index,
+)
+from medblip.errors import DataError, LockedError, RunError, explain
+from medblip.files import require_space, resumable_directory
 from medblip.progress import track
-from medblip.schema import Example, read_split
+from medblip.schema import Example, read_jsonl, read_split
 
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["PixelCache", "epoch_order", "length_bucketed_batches", "load_split"]
+__all__ = ["Pixels", "epoch_order", "length_bucketed_batches", "load_split", "open_store"]
 
 
 def load_split(root: Path, split: str) -> list[Example]:
@@ -38,7 +50,7 @@ def load_split(root: Path, split: str) -> list[Example]:
         raise DataError(
             explain(
                 f"{root}: the manifest names images that are not there",
-                got=f"{len(missing)} missing: {', '.join(missing[:3])}{', ...' if missing[3:] else ''}",
+                got=f"{len(missing)} missing: {', '.join(missing[:3])}",
                 expected=f"every image below {root}",
                 do="copy the folder again, or prepare the data again",
             )
@@ -46,37 +58,46 @@ def load_split(root: Path, split: str) -> list[Example]:
     return examples
 
 
-class PixelCache:
-    """Resized uint8 pixels of a split, in memory when they fit.
+class Pixels:
+    """Model-size pixels of some images of one split, normalised per batch.
 
-    Resizing is Pillow's bicubic to the model's size: what transformers' Pillow image processor does
-    before it rescales and normalises (image_processing_backends.py, PilBackend.resize).
+    They come from the data set's pixel store. A size that is not there yet is made first, once, for
+    the images of this split: training opens no test image. Where the folder cannot be written, or
+    only a few images are wanted, they are decoded when they are asked for: the same values, more
+    slowly.
 
     Args:
-        examples: The split.
-        root: Folder of the manifest.
-        size: Height and width of the model's input.
-        max_bytes: Above this, images are decoded again for every batch.
+        examples: Of one split of one data set.
+        root: Its folder.
+        resize: What the captioner expects.
+        build: Make the store if it is absent.
     """
 
     def __init__(
-        self,
-        examples: Sequence[Example],
-        root: Path,
-        size: tuple[int, int],
-        *,
-        max_bytes: int = 2_000_000_000,
+        self, examples: Sequence[Example], root: Path, resize: Resize, *, build: bool = True
     ) -> None:
         self._paths = [root / example.image for example in examples]
-        self._size = size
-        self._cached: list[np.ndarray] | None = None
-        if len(self._paths) * size[0] * size[1] * 3 <= max_bytes:
-            with ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as pool:
-                decoded = pool.map(self._decode, self._paths)
-                self._cached = list(track(decoded, "decode images", len(self._paths)))
+        self._resize = resize
+        self._rows: list[int] = []
+        found = open_store(root, resize, examples[0].split, build=build) if examples else None
+        self._store = found[0] if found else None
+        if found is not None:
+            place = {name: row for row, name in enumerate(found[1])}
+            self._rows = [place[example.id] for example in examples]
 
     def __len__(self) -> int:
         return len(self._paths)
+
+    def raw_batch(self, indices: Sequence[int] | np.ndarray) -> np.ndarray:
+        """Return uint8 (B, 1, H, W) when every image is grey, else (B, 3, H, W)."""
+        if self._store is not None:
+            return self._store.batch([self._rows[int(index)] for index in indices])
+        decoded = [self._resize.apply(open_image(self._paths[int(index)])) for index in indices]
+        shape = (len(decoded), max(map(len, decoded)), self._resize.height, self._resize.width)
+        batch = np.empty(shape, np.uint8)
+        for place, pixels in enumerate(decoded):
+            batch[place] = pixels
+        return batch
 
     def pixel_batch(
         self,
@@ -85,24 +106,72 @@ class PixelCache:
         std: Sequence[float],
     ) -> torch.Tensor:
         """Return normalised pixels, float32 (B, 3, H, W)."""
-        import torch
+        return normalised(self.raw_batch(indices), mean, std)
 
-        batch = np.empty((len(indices), 3, *self._size), dtype=np.uint8)
-        for row, index in enumerate(indices):
-            index = int(index)
-            batch[row] = self._cached[index] if self._cached else self._decode(self._paths[index])
-        scale = torch.tensor(std, dtype=torch.float32).mul(255).view(1, 3, 1, 1)
-        shift = torch.tensor(mean, dtype=torch.float32).mul(255).view(1, 3, 1, 1)
-        return torch.from_numpy(batch).float().sub_(shift).div_(scale)
 
-    def _decode(self, path: Path) -> np.ndarray:
-        """Return uint8 pixels (3, H, W), or (1, H, W) for a grey image."""
-        image = open_image(path)
-        height, width = self._size
-        if image.size != (width, height):
-            image = image.resize((width, height), Image.Resampling.BICUBIC)
-        pixels = np.asarray(image)
-        return pixels[None] if pixels.ndim == 2 else np.ascontiguousarray(pixels.transpose(2, 0, 1))
+def open_store(
+    root: Path, resize: Resize, split: str, *, build: bool = True, workers: int | None = None
+) -> tuple[PixelStore, list[str]] | None:
+    """Return a pixel store that holds a split, and the ids of its rows; None if there is none.
+
+    That is the one that `prepare` has made, of every split, or one of this split alone. What is
+    damaged, or of another manifest, is made anew.
+
+    Args:
+        root: The data set.
+        resize: Which size.
+        split: Which split.
+        build: Make the store if it is absent.
+        workers: Threads that decode; None: one per core.
+
+    Raises:
+        DataError: An image of the split cannot be decoded.
+    """
+    rows = [(str(row["id"]), row.get("split")) for row in read_jsonl(root / "manifest.jsonl")]
+    everything = [name for name, _ in rows]
+    own = [name for name, of in rows if of == split]
+    whole, part = (root / "pixels" / f"{resize.name}{end}" for end in ("", f"-{split}"))
+    while True:
+        for folder, ids in ((whole, everything), (part, own)):
+            with contextlib.suppress(DataError):
+                return PixelStore(folder, ids), ids
+        if not build or not os.access(root, os.W_OK):
+            return None
+        try:
+            with resumable_directory(part) as (partial, notes):
+                _build(root, resize, split, partial, notes, workers)
+        except LockedError:
+            time.sleep(0.2)  # another run is making it
+        except RunError:
+            return None  # no room for it
+
+
+def _build(
+    root: Path, resize: Resize, split: str, partial: Path, notes: Path, workers: int | None
+) -> None:
+    examples = read_split(root, split)
+    require_space(root, len(examples) * resize.height * resize.width)
+    images = [FileRef(root / example.image) for example in examples]
+    spans = range(0, len(images), SHARD_ROWS)
+    chunks = (
+        Chunk(number, images[start : start + SHARD_ROWS]) for number, start in enumerate(spans)
+    )
+    shards: list[Shard] = []
+    done_chunks = run_chunks(chunks, {resize: partial}, journal=notes, workers=workers)
+    label = f"{split} to {resize.name}"
+    for done in track(done_chunks, label, len(spans), unit="x 256 img"):
+        for image, outcome in zip(images[done.number * SHARD_ROWS :], done.outcomes, strict=False):
+            if outcome.reason is not None:
+                raise DataError(
+                    explain(
+                        f"{image.path} cannot be used any more",
+                        got=outcome.reason,
+                        expected="the image that was prepared",
+                        do="copy the folder again, or prepare the data again",
+                    )
+                )
+        shards += done.shards[resize.name]
+    write_index(partial, resize, ids_digest(example.id for example in examples), shards)
 
 
 def epoch_order(count: int, *, seed: int, epoch: int) -> np.ndarray:

@@ -51,7 +51,7 @@ def save_statistics(path: Path, system: StoredStatistics) -> None:
     Raises:
         RunError: The folder cannot be written.
     """
-    from medblip.rundir import staged_file
+    from medblip.files import staged_file
 
     arrays: dict[str, Any] = {f"family:{n}": s.values for n, s in system.families.items()}
     arrays["ids"] = np.array(json.dumps(list(system.ids)))

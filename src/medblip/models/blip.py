@@ -13,9 +13,11 @@ from pathlib import Path
 from typing import Any, Self
 
 import torch
+from PIL import Image
 from torch.nn import functional
 from transformers import (
     BertTokenizer,
+    BlipConfig,
     BlipForConditionalGeneration,
     BlipImageProcessorPil,
     BlipProcessor,
@@ -44,14 +46,23 @@ class BlipCaptioner:
         self.prompt = prompt
         image = processor.image_processor
         self.image_size: tuple[int, int] = (image.size["height"], image.size["width"])
+        self.image_resample: str = Image.Resampling(image.resample).name.lower()
         self.image_mean: tuple[float, float, float] = tuple(image.image_mean)
         self.image_std: tuple[float, float, float] = tuple(image.image_std)
 
     @classmethod
     def load(
-        cls, source: str, *, prompt: str = "", revision: str | None = None, device: str = "cpu"
+        cls,
+        source: str,
+        *,
+        prompt: str = "",
+        revision: str | None = None,
+        device: str = "cpu",
+        weights: bool = True,
     ) -> Self:
         """Load float32 weights from a folder or the hub; safetensors only, no remote code.
+
+        Without `weights` the network is a shape without numbers (device `meta`).
 
         Raises:
             CheckpointError: Weights or processor are missing or damaged.
@@ -59,14 +70,7 @@ class BlipCaptioner:
         try:
             where: dict[str, Any] = {"revision": revision} if revision else {}
             with _without_bars(local=Path(source).is_dir()):
-                loaded: Any = BlipForConditionalGeneration.from_pretrained(
-                    source,
-                    dtype=torch.float32,
-                    use_safetensors=True,
-                    output_loading_info=True,
-                    **where,
-                )
-            network, report = loaded
+                network, report = _network(source, weights, where)
             make: Any = BlipProcessor  # untyped in transformers
             processor = make(
                 BlipImageProcessorPil.from_pretrained(source, **where),
@@ -91,7 +95,7 @@ class BlipCaptioner:
                     do="copy the folder again, or name a captioner (not a retrieval or VQA model)",
                 )
             )
-        return cls(network.to(device).eval(), processor, prompt)
+        return cls((network.to(device) if weights else network).eval(), processor, prompt)
 
     @property
     def device(self) -> torch.device:
@@ -111,9 +115,19 @@ class BlipCaptioner:
         tokenizer puts [CLS] there, so it is replaced. The prompt is not counted in `max_tokens`.
         """
         prompt = self._prompt_ids()
-        texts = self.processor.tokenizer(captions, add_special_tokens=False)["input_ids"]
+        texts = self.processor.tokenizer(captions, add_special_tokens=False, verbose=False)
         end = self._text_config.sep_token_id
-        return [[*prompt, *ids[: max_tokens - 1], end] for ids in texts]
+        return [[*prompt, *ids[: max_tokens - 1], end] for ids in texts["input_ids"]]
+
+    def label_text(self, token_ids: list[int]) -> str:
+        """Return what token ids say, without start, prompt and end; unknown words stay visible."""
+        inner = token_ids[len(self._prompt_ids()) : -1]
+        return str(self.processor.tokenizer.decode(inner, skip_special_tokens=False))
+
+    @property
+    def unknown_id(self) -> int:
+        """The token that stands for what the vocabulary lacks."""
+        return int(self.processor.tokenizer.unk_token_id)
 
     def collate(self, token_ids: list[list[int]]) -> TokenBatch:
         """Pad token ids into one batch on the network's device."""
@@ -251,6 +265,20 @@ class BlipCaptioner:
         """Cut padding after the end token; the end token itself is kept, it was generated."""
         end = self._text_config.sep_token_id
         return ids[: ids.index(end) + 1] if end in ids else ids
+
+
+def _network(source: str, weights: bool, where: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+    """Return the network, and what was missing when its weights were read."""
+    if weights:
+        loaded: Any = BlipForConditionalGeneration.from_pretrained(
+            source, dtype=torch.float32, use_safetensors=True, output_loading_info=True, **where
+        )
+        network, report = loaded
+        return network, report
+    with torch.device("meta"):
+        config = BlipConfig.from_pretrained(source, **where)
+        empty: Any = BlipForConditionalGeneration(config)
+        return empty, {"missing_keys": []}
 
 
 @contextlib.contextmanager

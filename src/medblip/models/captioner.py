@@ -40,6 +40,7 @@ class Captioner(Protocol):
 
     network: nn.Module
     image_size: tuple[int, int]
+    image_resample: str
     image_mean: tuple[float, float, float]
     image_std: tuple[float, float, float]
 
@@ -53,6 +54,13 @@ class Captioner(Protocol):
 
     def tokenize(self, captions: list[str], max_tokens: int) -> list[list[int]]:
         """Return token ids per caption, start token, prompt and end token included."""
+
+    def label_text(self, token_ids: list[int]) -> str:
+        """Return what token ids say, without start, prompt and end; unknown words stay visible."""
+
+    @property
+    def unknown_id(self) -> int:
+        """The token that stands for what the vocabulary lacks."""
 
     def collate(self, token_ids: list[list[int]]) -> TokenBatch:
         """Pad token ids into one batch on the network's device."""
@@ -92,8 +100,14 @@ def bundled_folder() -> Path:
     return Path(__file__).resolve().parent.parent / "assets" / "everyday-blip"
 
 
-def load_captioner(model: ModelConfig, *, device: str = "cpu") -> Captioner:
+def load_captioner(model: ModelConfig, *, device: str = "cpu", weights: bool = True) -> Captioner:
     """Load a captioner by name, folder, run directory or hub id.
+
+    Args:
+        model: Which one.
+        device: Where to put it.
+        weights: False loads tokenizer, image processor and configuration only: enough to tell what
+            the captioner would see and learn.
 
     Raises:
         CheckpointError: Nothing loadable is there, or its family is not one that medblip knows.
@@ -111,7 +125,9 @@ def load_captioner(model: ModelConfig, *, device: str = "cpu") -> Captioner:
                 do="name a BLIP captioner, such as Salesforce/blip-image-captioning-base",
             )
         )
-    return BlipCaptioner.load(source, prompt=model.prompt, revision=model.revision, device=device)
+    return BlipCaptioner.load(
+        source, prompt=model.prompt, revision=model.revision, device=device, weights=weights
+    )
 
 
 def resolve(name: str) -> str:

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 from medblip import config as configuration
 from medblip.config import DecodeConfig, ModelConfig, RunConfig
 from medblip.errors import RunError, explain
+from medblip.files import json_text, staged_texts, write_json
 from medblip.progress import track
-from medblip.rundir import RunDir, environment, json_text, staged_texts, write_json
+from medblip.rundir import RunDir, environment
 from medblip.schema import Prediction, dump_jsonl
 
 if TYPE_CHECKING:
@@ -113,7 +114,8 @@ def _settings(
 def _caption(cfg: RunConfig, run: RunDir, split: str, device: str, *, trained: bool) -> Captioned:
     import torch
 
-    from medblip.data.loader import PixelCache, load_split
+    from medblip.data.loader import Pixels, load_split
+    from medblip.data.store import Resize
     from medblip.engine import pick_device
     from medblip.models.captioner import load_captioner
 
@@ -122,9 +124,7 @@ def _caption(cfg: RunConfig, run: RunDir, split: str, device: str, *, trained: b
     examples: list[Example] = load_split(root, split)
     source = dataclasses.replace(cfg.model, name=str(run.path)) if trained else cfg.model
     captioner: Captioner = load_captioner(source, device=device)
-    pixels = PixelCache(
-        examples, root, captioner.image_size, max_bytes=cfg.data.pixel_cache_mb * 10**6
-    )
+    pixels = Pixels(examples, root, Resize(*captioner.image_size, captioner.image_resample))
     size = cfg.decode.batch_size
     starts = range(0, len(examples), size)
     predictions: list[Prediction] = []

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from medblip.errors import MedblipError, MetricError, RunError, explain, nearest
+from medblip.files import read_json, write_json
 from medblip.progress import track
-from medblip.rundir import RunDir, read_json, write_json
+from medblip.rundir import RunDir
 
 if TYPE_CHECKING:
     from medblip.metrics import StoredStatistics

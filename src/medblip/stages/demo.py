@@ -16,8 +16,9 @@ from typing import Any
 from medblip.config import BUNDLED, RunConfig, dump, parse
 from medblip.errors import RunError
 from medblip.errors import explain as message
+from medblip.files import read_json, write_json
 from medblip.progress import console
-from medblip.rundir import RunDir, read_json, write_json
+from medblip.rundir import RunDir
 
 __all__ = ["VARIANTS", "Demonstrated", "demo", "demo_config"]
 

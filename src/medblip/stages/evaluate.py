@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 from medblip import config as configuration
 from medblip.config import EvalConfig
 from medblip.errors import MetricError, RunError, explain
-from medblip.rundir import RunDir, json_text, staged_texts
+from medblip.files import json_text, staged_texts
+from medblip.rundir import RunDir
 from medblip.schema import Score, dump_jsonl
 
 if TYPE_CHECKING:

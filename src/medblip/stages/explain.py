@@ -14,8 +14,9 @@ import numpy as np
 from medblip import config as configuration
 from medblip.errors import RunError
 from medblip.errors import explain as message
+from medblip.files import write_json
 from medblip.progress import track
-from medblip.rundir import RunDir, write_json
+from medblip.rundir import RunDir
 from medblip.schema import read_predictions
 
 __all__ = ["Explained", "explain"]
@@ -56,7 +57,8 @@ def explain(
     """
     import torch
 
-    from medblip.data.loader import PixelCache, load_split
+    from medblip.data.loader import Pixels, load_split
+    from medblip.data.store import Resize
     from medblip.engine import pick_device
     from medblip.models.captioner import load_captioner
 
@@ -90,7 +92,8 @@ def explain(
     if folder.checkpoint.is_dir():
         model = dataclasses.replace(model, name=str(folder.path))
     captioner = load_captioner(model, device=pick_device(device))
-    pixels = PixelCache(examples, root, captioner.image_size, max_bytes=10**9)
+    resize = Resize(*captioner.image_size, captioner.image_resample)
+    pixels = Pixels(examples, root, resize, build=False)
     images, grid = [], (0, 0)
     size = 16
     starts = range(0, len(examples), size)

@@ -18,7 +18,8 @@ from pathlib import Path
 from medblip import config as configuration
 from medblip.data.captions import read_captions
 from medblip.errors import DataError, RunError, explain
-from medblip.rundir import RunDir, staged_file
+from medblip.files import staged_file
+from medblip.rundir import RunDir
 from medblip.schema import read_jsonl
 
 __all__ = ["Submitted", "submit", "validate_submission"]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import json
+import shutil
 from collections import Counter
 from pathlib import Path
 
@@ -10,6 +12,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from medblip.data import intake
+from medblip.data.raw import FileRef
+from medblip.data.store import PixelStore
 from medblip.errors import DataError
 from medblip.schema import Reject, read_examples, read_jsonl
 from medblip.stages import prepare as stage
@@ -108,10 +113,148 @@ def test_what_is_there_is_kept(
     def interrupted(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(stage, "_statistics", interrupted)
+    monkeypatch.setattr(stage, "card", interrupted)
     with pytest.raises(KeyboardInterrupt):
         prepare(source, tmp_path / "out", force=True)
     assert {p: p.read_bytes() for p in (tmp_path / "out").rglob("*") if p.is_file()} == before
     monkeypatch.undo()
     prepare(source, tmp_path / "out", force=True, seed=9)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["out", "source"]
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {p.relative_to(folder).as_posix(): p.read_bytes() for p in folder.rglob("*.*")}
+
+
+def test_an_interrupted_run_goes_on(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(intake, "SHARD_ROWS", 6)
+    prepare(source, tmp_path / "whole", workers=1)
+    opened: list[str] = []
+    original = FileRef.open
+
+    def interrupted(self: FileRef) -> object:
+        opened.append(self.label)
+        if len(opened) == 15:
+            raise KeyboardInterrupt
+        return original(self)
+
+    monkeypatch.setattr(FileRef, "open", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        prepare(source, tmp_path / "out", workers=1)
+    assert not (tmp_path / "out").exists()
+    prepare(source, tmp_path / "out", workers=3)
+    assert contents(tmp_path / "out") == contents(tmp_path / "whole")
+    assert len(opened) < 15 + 22, "the finished chunks were not decoded again"
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["out", "source", "whole"]
+
+
+def test_the_store_is_what_training_reads(source: Path, tmp_path: Path) -> None:
+    prepare(source, tmp_path / "out", size=[24, 32])
+    examples = read_examples(tmp_path / "out" / "manifest.jsonl")
+    for side in (24, 32):
+        folder = tmp_path / "out" / "pixels" / f"{side}x{side}-bicubic"
+        store = PixelStore(folder, [e.id for e in examples])
+        for index, example in enumerate(examples):
+            image = Image.open(tmp_path / "out" / example.image).resize((side, side), 3)
+            np.testing.assert_array_equal(store[index][0], np.asarray(image))
+    prepare(source, tmp_path / "none", size=0)
+    assert not (tmp_path / "none" / "pixels").exists()
+
+
+def test_a_dry_run_writes_nothing(source: Path, tmp_path: Path) -> None:
+    plan = prepare(source, tmp_path / "out", dry_run=True)
+    assert isinstance(plan, stage.Plan)
+    assert (plan.format, plan.rows, plan.splits) == ("table", 24, {"none": 24})
+    assert plan.first[0]["captions"] == ("  Caption, 0 ",)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["source"]
+
+
+def test_too_many_rejects_are_an_error(source: Path, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="too many rows") as caught:
+        prepare(source, tmp_path / "out", max_rejects=3)
+    assert "at most 3" in str(caught.value)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["source"]
+    assert prepare(source, tmp_path / "out", max_rejects=4).rejects == 4
+
+
+def test_only_the_licences_that_were_asked_for(source: Path, tmp_path: Path) -> None:
+    text = (source / "rows.csv").read_text().replace("CC0", "CC BY-NC", 7)
+    (source / "rows.csv").write_text(text)
+    done = prepare(source, tmp_path / "out", licences=["cc0"], max_rejects=4)
+    assert done.images == 13
+    reasons = json.loads((tmp_path / "out" / "stats.json").read_text())["rejects"]
+    assert reasons["licence not asked for"] == 7 + 3  # three bad rows have no licence
+
+
+def test_a_validation_split_out_of_training(source: Path, tmp_path: Path) -> None:
+    lines = (source / "rows.csv").read_text().splitlines()
+    lines = [lines[0] + ",split", *(f"{row},{'test' if ',p0,' in row else 'train'}"
+                                    for row in lines[1:])]  # fmt: skip
+    (source / "rows.csv").write_text("\n".join(lines))
+    prepare(source, tmp_path / "out", validation_share=0.5, seed=3)
+    examples = read_examples(tmp_path / "out" / "manifest.jsonl")
+    splits = {(e.group, e.split) for e in examples}
+    assert len(splits) == 5, "no patient in two splits"
+    assert {split for group, split in splits if group == "p0"} == {"test"}
+    assert {split for _, split in splits} == {"train", "validation", "test"}
+
+
+def test_cleaned_captions_stand_beside_the_raw_ones(source: Path, tmp_path: Path) -> None:
+    (source / "rows.csv").write_text(
+        'image,caption\n0.png,"Chest radiograph shows effusion (arrow)."\n1.png,Normal chest CT.\n'
+    )
+    prepare(source, tmp_path / "out", clean="arrows")
+    first, second = read_examples(tmp_path / "out" / "manifest.jsonl")
+    assert first.captions == ("Chest radiograph shows effusion (arrow).",)
+    assert first.targets == ("Chest radiograph shows effusion.",)
+    assert second.targets is None
+    stats = json.loads((tmp_path / "out" / "stats.json").read_text())
+    assert stats["cleaned_captions"] == {"arrows": 1}
+    with pytest.raises(DataError, match="arrows"):
+        prepare(source, tmp_path / "other", clean="arows")
+
+
+@pytest.mark.parametrize("suffix", ["zip", "tar", "gztar"])
+def test_an_archive_is_unpacked_on_the_way(source: Path, tmp_path: Path, suffix: str) -> None:
+    archive = Path(shutil.make_archive(str(tmp_path / "archive"), suffix, source))
+    prepare(archive, tmp_path / "out")
+    prepare(source, tmp_path / "folder")
+    assert (tmp_path / "out" / "manifest.jsonl").read_text() == (
+        tmp_path / "folder" / "manifest.jsonl"
+    ).read_text()
+    assert not list(tmp_path.glob("*.partial"))
+
+
+def test_one_percent_of_bad_files(tmp_path: Path) -> None:
+    """Whatever does not decode is listed with a reason, none is in the store, exit 0."""
+    source = tmp_path / "source"
+    source.mkdir()
+    rng = np.random.default_rng(5)
+    whole = Image.fromarray(rng.integers(0, 255, (40, 30), np.uint8))
+    bomb = io.BytesIO()
+    Image.new("1", (20_000, 20_000)).save(bomb, "PNG")
+    not_numbers = io.BytesIO()
+    Image.fromarray(np.full((20, 20), np.nan, np.float32)).save(not_numbers, "TIFF")
+    bad = {}
+    for index in range(400):
+        path = source / f"{index:03d}.png"
+        whole.save(path)
+        path.with_suffix(".txt").write_text(f"Image number {index}.")
+        if index % 20 == 7:
+            data = path.read_bytes()
+            kinds = (data[: len(data) // 2], b"", b"%PDF-1.7\n%...", b"<!DOCTYPE html><html>",
+                     bytes(len(data)), bomb.getvalue(), not_numbers.getvalue())  # fmt: skip
+            path.write_bytes(kinds[(index // 20) % len(kinds)])
+            bad[path.stem] = len(kinds)
+    done = prepare(source, tmp_path / "out", size=16)
+    assert (done.images, done.rejects) == (380, 20)
+    rejects = list(read_jsonl(tmp_path / "out" / "rejects.jsonl"))
+    assert {row["id"] for row in rejects} == set(bad)
+    assert all(row["reason"] and row["file"].endswith(f"{row['id']}.png") for row in rejects)
+    assert len({row["reason"].split(":")[0] for row in rejects}) >= 4
+    examples = read_examples(tmp_path / "out" / "manifest.jsonl")
+    assert not {e.id for e in examples} & set(bad)
+    assert len(PixelStore(tmp_path / "out/pixels/16x16-bicubic", [e.id for e in examples])) == 380
+    assert len(list((tmp_path / "out" / "images").iterdir())) == 380

@@ -18,7 +18,8 @@ from PIL import Image
 
 from medblip.data.phantoms import encode_mask
 from medblip.errors import DataError, RunError
-from medblip.rundir import RunDir, write_json, write_text
+from medblip.files import write_json, write_text
+from medblip.rundir import RunDir
 from medblip.schema import Example, Prediction, dump_jsonl
 from medblip.stages.report import report
 from medblip.stages.report.collect import choose_cases, gallery_ids, read_systems

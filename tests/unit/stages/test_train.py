@@ -15,8 +15,9 @@ from medblip import config as configuration
 from medblip.config import RunConfig
 from medblip.engine import Engine
 from medblip.errors import ConfigError, DataError, RunError
+from medblip.files import read_json
 from medblip.models.blip import BlipCaptioner
-from medblip.rundir import RunDir, read_json
+from medblip.rundir import RunDir
 from medblip.schema import Example, dump_jsonl, read_predictions
 from medblip.stages.caption import caption
 from medblip.stages.train import loop, train, train_step
@@ -59,7 +60,7 @@ def cfg(tiny_folder: Path, data: Path) -> RunConfig:
 
 
 class FixedPixels:
-    """Stands for a PixelCache."""
+    """Stands for `Pixels`."""
 
     def __init__(self, pixels: torch.Tensor) -> None:
         self.pixels = pixels

@@ -36,8 +36,8 @@ from medblip.data.phantoms.ultrasound import (
     draw_pelvis_us,
 )
 from medblip.errors import DataError, explain
+from medblip.files import require_space, staged_directory
 from medblip.progress import track
-from medblip.rundir import require_space, staged_directory
 from medblip.schema import SCHEMA_VERSION, Example, Split, dump_jsonl
 
 __all__ = ["generate", "render", "render_study"]

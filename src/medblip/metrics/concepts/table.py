@@ -19,10 +19,10 @@ from typing import Any
 import numpy as np
 
 from medblip.errors import DataError, MedblipError, MetricError, RunError, explain
+from medblip.files import read_json, write_json
 from medblip.metrics.base import Agreement, Floats, Ratio, Statistics, mean_statistics
 from medblip.metrics.concepts.roco import roco_concepts, roco_folder, roco_rows
 from medblip.metrics.concepts.rules import LIFT, learn, phrases_of
-from medblip.rundir import read_json, write_json
 
 __all__ = [
     "ConceptTable",

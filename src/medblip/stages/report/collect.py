@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from medblip.errors import DataError, RunError, explain
-from medblip.rundir import RunDir, read_json
+from medblip.files import read_json
+from medblip.rundir import RunDir
 from medblip.schema import SPLITS, Example, read_examples, read_jsonl, read_predictions
 
 __all__ = [

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from medblip.errors import RunError, explain
-from medblip.rundir import RunDir, write_text
+from medblip.files import write_text
+from medblip.rundir import RunDir
 from medblip.stages.report.collect import (
     HEADLINE,
     Case,

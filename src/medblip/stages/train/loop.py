@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING, Any
 from medblip import config as configuration
 from medblip.config import DecodeConfig, RunConfig, resolve
 from medblip.errors import RunError, explain
+from medblip.files import require_space, staged_directory, write_json
 from medblip.progress import console, track
-from medblip.rundir import RunDir, environment, require_space, staged_directory, write_json
+from medblip.rundir import RunDir, environment
 from medblip.stages.train.parts import Part, cache_features, load_part
 
 if TYPE_CHECKING:

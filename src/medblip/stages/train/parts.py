@@ -14,7 +14,7 @@ from medblip.progress import track
 if TYPE_CHECKING:
     import torch
 
-    from medblip.data.loader import PixelCache
+    from medblip.data.loader import Pixels
     from medblip.engine import Engine
     from medblip.models.captioner import Captioner
     from medblip.schema import Example
@@ -33,7 +33,7 @@ class Part:
         features: float32 (N, P, D) when a frozen encoder has seen every image already.
     """
 
-    pixels: PixelCache
+    pixels: Pixels
     token_ids: list[list[int]]
     references: list[list[str]]
     features: torch.Tensor | None = None
@@ -48,16 +48,22 @@ class Part:
 
 def load_part(cfg: RunConfig, captioner: Captioner, split: str) -> Part:
     """Load one split; an image with several captions is one sample per caption when it trains."""
-    from medblip.data.loader import PixelCache, load_split
+    from medblip.data.loader import Pixels, load_split
+    from medblip.data.store import Resize
 
     root = Path(cfg.data.root)
     examples: list[Example] = load_split(root, split)
     if split == "validation":
         examples = examples[: cfg.train.validation_images]
     else:
-        examples = [dataclasses.replace(e, captions=(c,)) for e in examples for c in e.captions]
+        raw = cfg.data.captions == "raw"
+        examples = [
+            dataclasses.replace(example, captions=(caption,))
+            for example in examples
+            for caption in (raw and example.captions) or example.targets or example.captions
+        ]
     return Part(
-        PixelCache(examples, root, captioner.image_size, max_bytes=cfg.data.pixel_cache_mb * 10**6),
+        Pixels(examples, root, Resize(*captioner.image_size, captioner.image_resample)),
         captioner.tokenize([example.captions[0] for example in examples], cfg.data.max_tokens),
         [list(example.captions) for example in examples],
     )

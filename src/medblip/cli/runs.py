@@ -1,8 +1,7 @@
-"""Commands that read or write images: data, train, caption, explain, report, demo."""
+"""Commands that run a captioner: train, caption, explain, report, demo."""
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Annotated
 
@@ -17,60 +16,9 @@ from medblip.cli.options import (
     Seed,
     Split,
     app,
-    data_app,
     finish,
     print_table,
 )
-
-
-@data_app.command("prepare")
-def data_prepare(
-    source: Annotated[Path, typer.Argument(help="Table (CSV, TSV, JSONL) or folder of images.")],
-    out: Annotated[Path, typer.Option("--out", help="New data set.")],
-    format: Annotated[str | None, typer.Option("--format", help="Default: recognised.")] = None,
-    image_column: Annotated[str | None, typer.Option(help="Column with the image path.")] = None,
-    caption_column: Annotated[str | None, typer.Option(help="Column with the caption.")] = None,
-    id_column: Annotated[str | None, typer.Option(help="Column with the id.")] = None,
-    split_column: Annotated[str | None, typer.Option(help="Column with the split.")] = None,
-    group_column: Annotated[str | None, typer.Option(help="Patient, case or article.")] = None,
-    seed: Seed = None,
-    force: Force = False,
-    as_json: AsJson = False,
-) -> None:
-    """Check your images and captions and turn them into one prepared data set."""
-    from medblip import prepare
-
-    result = prepare(
-        source,
-        out,
-        format=format,
-        seed=seed or 0,
-        image_column=image_column,
-        caption_column=caption_column,
-        id_column=id_column,
-        split_column=split_column,
-        group_column=group_column,
-        force=force,
-    )
-    finish(result, as_json)
-
-
-@data_app.command("phantoms")
-def data_phantoms(
-    out: Annotated[Path, typer.Option("--out", help="New data set.")],
-    images: Annotated[int, typer.Option("--images", help="How many.")] = 3000,
-    size: Annotated[int, typer.Option("--size", help="Side in pixels.")] = 128,
-    seed: Seed = None,
-    force: Force = False,
-    as_json: AsJson = False,
-) -> None:
-    """Draw synthetic radiology-like images with exact captions, facts and masks."""
-    from medblip import phantoms
-
-    folder = phantoms(
-        out, images=images, seed=seed or 0, size=size, workers=os.cpu_count(), force=force
-    )
-    finish({"data": str(folder), "images": images, "seed": seed or 0}, as_json)
 
 
 @app.command()
