@@ -5,7 +5,7 @@
 1. Every image of half of FOLDER/radiology-open (halves by a hash of the patient; thresholds were
    tuned on the other half) is changed in one way, by chance of the seed, and searched for among
    the originals of the other split: found, and pairs with another image ("false").
-2. The same on drawn phantoms, which nothing was tuned on.
+2. The same on drawn phantoms.
 3. All pairs of different patients among all real images that count as one picture, named: some
    are, because two of the collections overlap. Of the pictures that these two share by name,
    how many are found.

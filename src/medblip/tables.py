@@ -29,6 +29,7 @@ __all__ = [
     "degeneration_line",
     "demo_table",
     "error_table",
+    "label_lines",
     "missing_lines",
     "plan_lines",
     "prepared_table",
@@ -215,3 +216,15 @@ def check_table(result: Checked) -> Table:
     if not result.findings:
         table.add_row("", "nothing", "0", "", "")
     return table
+
+
+def label_lines(result: Checked) -> str:
+    """Return a few captions, each with the label that training would make of it."""
+    lines = ["what is taught (more in check.json; the pixels in seen.png):"]
+    for row in result.labels["examples"][:3]:
+        lines += [
+            f"  {row['id']}",
+            f"    caption  {row['caption']}",
+            f"    label    {row['label']}",
+        ]
+    return "\n".join(lines)

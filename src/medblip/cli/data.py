@@ -109,11 +109,12 @@ def data_check(
     Writes check.json and seen.png into it.
     """
     from medblip import check
-    from medblip.tables import check_table
+    from medblip.tables import check_table, label_lines
 
     result = check(data, model=model, max_tokens=max_tokens, strict=strict)
     if not as_json:
         print_table(check_table(result))
+        print_table(label_lines(result))
     finish(result, as_json)
 
 

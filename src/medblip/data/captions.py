@@ -217,7 +217,7 @@ def _csv_rows(path: Path, delimiter: str) -> Iterator[Mapping[str, Any]]:
 
 
 def _array(path: Path) -> list[Mapping[str, Any]]:
-    """Read a JSON array of objects, as COCO results are."""
+    """Read a JSON array of objects, as COCO results are, or COCO's own file of references."""
     try:
         rows = json.loads(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
@@ -226,16 +226,28 @@ def _array(path: Path) -> list[Mapping[str, Any]]:
         raise _not_utf8(path, error) from None
     except json.JSONDecodeError as error:
         rows = f"no JSON ({error.msg}, line {error.lineno})"
+    if isinstance(rows, dict) and isinstance(rows.get("annotations"), list):
+        rows = _annotations(rows["annotations"])
     if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
         raise DataError(
             explain(
                 f"{path}: not an array of captions",
                 got=rows if isinstance(rows, str) else type(rows).__name__,
-                expected='[{"id": ..., "caption": ...}, ...]',
+                expected='[{"id": ..., "caption": ...}, ...], or COCO captions',
                 do="write such an array, or JSON lines",
             )
         )
     return rows
+
+
+def _annotations(notes: list[Any]) -> list[Any]:
+    """Return one row per image of COCO's {images, annotations}, in the order of first captions."""
+    captions: dict[str, list[str]] = {}
+    for note in notes:
+        if not isinstance(note, dict) or not {"image_id", "caption"} <= note.keys():
+            return [note]  # refused by the caller: not an object, or no caption column
+        captions.setdefault(str(note["image_id"]), []).append(str(note["caption"]))
+    return [{"id": name, "captions": texts} for name, texts in captions.items()]
 
 
 def _of_data_set(root: Path, split: str) -> References:

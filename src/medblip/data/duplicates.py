@@ -23,7 +23,7 @@ from PIL import Image
 __all__ = ["FINGERPRINT", "SIMILAR", "Pairs", "fingerprint", "near_pairs", "pixel_digest"]
 
 _SIDE = 32
-#: One row of `DATA/fingerprints.npy`; `fingerprint` returns the bytes of one. `pixels` is
+#: One row per image; `fingerprint` returns the bytes of one. `pixels` is
 #: `pixel_digest`; `detail` is all zeros where an image has none to compare.
 FINGERPRINT = np.dtype([("pixels", "u1", (16,)), ("detail", "i1", (_SIDE, _SIDE))])
 

@@ -50,6 +50,7 @@ class Finding:
         count: How often.
         first: Ids of the first ones.
         do: What to do about it.
+        leak: Whether splits share it: an error for `strict`, whatever its level.
     """
 
     level: Literal["error", "warning", "note"]
@@ -57,6 +58,7 @@ class Finding:
     count: int
     first: tuple[str, ...] = ()
     do: str = ""
+    leak: bool = False
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -85,7 +87,7 @@ class Checked:
     @property
     def errors(self) -> list[Finding]:
         """The findings that `strict` refuses."""
-        return [finding for finding in self.findings if finding.level == "error"]
+        return [finding for finding in self.findings if finding.level == "error" or finding.leak]
 
 
 def check(
@@ -198,10 +200,11 @@ def _leaks(examples: Sequence[Example], prints: np.ndarray) -> list[Finding | No
     return [
         _leak("error", "patients, cases or articles in several splits", leaks.groups,
               "split by group, or report scores without them"),
-        _leak("error", "articles or pages in several splits", leaks.articles,
+        _leak("warning", "articles or pages in several splits", leaks.articles,
               "split by article, or report scores without them"),
         _leak("error", "images that lie in several splits", leaks.copies, learned),
-        _leak("error", f"pairs of near-duplicates across splits{more}", leaks.near_copies, learned),
+        _leak("warning", f"pairs of near-duplicates across splits{more}", leaks.near_copies,
+              f"look at them; {learned}"),
         _leak("warning", "captions that occur in several splits", leaks.captions,
               "short captions repeat by chance, long ones are copies"),
         _leak("note", "images that occur again in their split", leaks.copies_within,
@@ -218,7 +221,10 @@ def _leak(
         return None
     held_out = f" ({leak.held_out} images of validation or test)" if leak.held_out else ""
     first = tuple(" = ".join(case) for case in leak.first)
-    return Finding(level=level, what=what + held_out, count=leak.cases, first=first, do=do)
+    return Finding(
+        level=level, what=what + held_out, count=leak.cases, first=first, do=do,
+        leak=level != "note",
+    )  # fmt: skip
 
 
 def _gaps(examples: Sequence[Example]) -> list[Finding | None]:

@@ -50,6 +50,18 @@ def test_several_references_and_groups(tmp_path: Path) -> None:
         read_captions(path)
 
 
+def test_coco_s_own_references(tmp_path: Path) -> None:
+    notes = [{"id": n, "image_id": n // 2, "caption": f"text {n}"} for n in range(3)]
+    path = tmp_path / "captions_val2014.json"
+    path.write_text(json.dumps({"images": [{"id": 0}, {"id": 1}], "annotations": notes}))
+    references = read_references(path)
+    assert references.ids == ("0", "1")
+    assert references.captions == (("text 0", "text 1"), ("text 2",))
+    path.write_text(json.dumps({"annotations": [{"image_id": 1, "bbox": []}]}))
+    with pytest.raises(DataError, match="no column"):
+        read_references(path)
+
+
 def test_an_empty_text_is_a_caption_but_no_reference(tmp_path: Path) -> None:
     path = write(tmp_path / "c.csv", "id,caption\na,\nb,MRI\n")
     assert read_captions(path) == {"a": "", "b": "MRI"}

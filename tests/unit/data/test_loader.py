@@ -16,7 +16,6 @@ from PIL import Image
 from transformers import BlipImageProcessorPil
 
 from medblip.data.loader import Pixels, epoch_order, length_bucketed_batches, open_store
-from medblip.data.split import assign_split, leaking_groups
 from medblip.data.store import Resize
 from medblip.errors import DataError
 from medblip.schema import Example, dump_jsonl
@@ -115,13 +114,3 @@ def test_epochs_differ_and_buckets_waste_little() -> None:
     assert padded < 1.1 * lengths.sum()
     firsts = [int(lengths[batch].mean()) for batch in batches]
     assert firsts != sorted(firsts), "short captions must not come first"
-
-
-def test_splits_keep_groups_together_and_their_shares() -> None:
-    groups = [f"patient-{index}" for index in range(5000)]
-    splits = [assign_split(group, seed=1) for group in groups]
-    assert splits == [assign_split(group, seed=1) for group in groups]
-    assert splits != [assign_split(group, seed=2) for group in groups]
-    assert splits.count("train") == pytest.approx(4000, abs=120)
-    assert splits.count("test") == pytest.approx(500, abs=100)
-    assert leaking_groups([("a", "train"), ("a", "test"), ("b", "test"), (None, "train")]) == ["a"]
