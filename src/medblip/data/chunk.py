@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from medblip.data.raw import ImageRef
-from medblip.data.store import Resize, Shard
+from medblip.data.store import Resize, Shard, file_crc32
 from medblip.errors import ImageError
 
 __all__ = ["Chunk", "Done", "Outcome", "run_chunks"]
@@ -50,14 +50,14 @@ class Outcome:
         channels: 1 or 3; 0 when left out.
         width: Of the image as decoded.
         height: Of the image as decoded.
-        kept_bytes: Of the copy.
+        crc32: Of the copy.
     """
 
     reason: str | None = None
     channels: int = 0
     width: int = 0
     height: int = 0
-    kept_bytes: int = 0
+    crc32: int = 0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -161,16 +161,17 @@ class _Task:
             return None
         outcomes = [Outcome(*row) for row in found["outcomes"]]
         shards = {name: [Shard(*row) for row in rows] for name, rows in found["shards"].items()}
-        sizes = {
-            self.copies / name: outcome.kept_bytes
+        written = {
+            self.copies / name: outcome.crc32
             for name, outcome in zip(chunk.copies or (), outcomes, strict=False)
             if outcome.reason is None
         } | {
-            place / shard.file: resize.height * resize.width * sum(map(int, shard.channels))
+            place / shard.file: shard.crc32
             for resize, place in self.places.items()
             for shard in shards[resize.name]
         }
-        if any(not path.is_file() or path.stat().st_size != n for path, n in sizes.items()):
+        # nothing was flushed yet: after a power cut, only checksums tell what reached the disk
+        if any(not path.is_file() or file_crc32(path) != crc for path, crc in written.items()):
             return None
         return Done(chunk.number, outcomes, shards)
 
@@ -185,7 +186,7 @@ def _one(image: ImageRef, copy: Path | None, writers: Sequence[_ShardWriter]) ->
     channels = 1 if picture.mode == "L" else 3
     for writer in writers:
         channels = writer.add(picture)
-    return Outcome(None, channels, picture.width, picture.height, len(data))
+    return Outcome(None, channels, picture.width, picture.height, zlib.crc32(data))
 
 
 class _ShardWriter:
@@ -222,7 +223,8 @@ class _ShardWriter:
         """Put the file in its place; nothing when it holds no image."""
         if not self._channels:
             return []
-        os.fsync(self._file.fileno())
+        if hasattr(os, "posix_fadvise"):  # begin to write back now, or the end waits for gigabytes
+            os.posix_fadvise(self._file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
         os.replace(self._partial, self._path)
         return [Shard(self._path.name, "".join(self._channels), self._crc32)]
 

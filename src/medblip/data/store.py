@@ -31,7 +31,10 @@ from medblip.schema import SCHEMA_VERSION
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["SHARD_ROWS", "PixelStore", "Resize", "Shard", "ids_digest", "normalised", "write_index"]
+__all__ = [
+    "SHARD_ROWS", "PixelStore", "Resize", "Shard", "file_crc32", "ids_digest", "normalised",
+    "write_index",
+]  # fmt: skip
 
 #: Images per shard: 38 MB of grey images at 384 x 384, so that a kill costs a second of work.
 SHARD_ROWS = 256
@@ -141,7 +144,7 @@ class PixelStore:
 
     def damaged(self) -> list[str]:
         """Read every shard and return the files whose bytes are not those that were written."""
-        return [s.file for s in self.shards if _crc32(self.folder / s.file) != s.crc32]
+        return [s.file for s in self.shards if file_crc32(self.folder / s.file) != s.crc32]
 
     def _require(self, shard: Shard, size: int) -> None:
         path = self.folder / shard.file
@@ -213,7 +216,8 @@ def _read_index(folder: Path) -> dict[str, Any]:
         ) from None
 
 
-def _crc32(path: Path) -> int:
+def file_crc32(path: Path) -> int:
+    """Return the CRC-32 of a file."""
     value = 0
     with path.open("rb") as file:
         while block := file.read(1 << 20):

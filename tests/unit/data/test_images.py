@@ -113,16 +113,16 @@ def test_what_is_no_image_is_called_by_its_name(tmp_path: Path, data: bytes, rea
 
 
 def test_files_that_cannot_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(ImageError, match="^file not found$"):
+    with pytest.raises(ImageError, match=r"^file not found$"):
         open_image(tmp_path / "gone.png")
-    with pytest.raises(ImageError, match="^not an image: a folder$"):
+    with pytest.raises(ImageError, match=r"^not an image: a folder$"):
         open_image(tmp_path)
     (tmp_path / "loop.png").symlink_to(tmp_path / "loop.png")
-    with pytest.raises(ImageError, match="^cannot be read: "):
+    with pytest.raises(ImageError, match=r"^cannot be read: "):
         open_image(tmp_path / "loop.png")
     path = saved(tmp_path, Image.new("L", (99, 99)), "d.bmp")
     monkeypatch.setattr(images, "MAX_BYTES", 1000)
-    with pytest.raises(ImageError, match="^too large: a file of"):
+    with pytest.raises(ImageError, match=r"^too large: a file of"):
         open_image(path)
 
 

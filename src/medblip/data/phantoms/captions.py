@@ -207,7 +207,8 @@ def vocabulary() -> list[str]:
     tables: list[Sequence[str]] = [
         *_STUDY.values(), _SIDED, _LUNG, _LUNG_ZONE, _SLICE_ZONE, _HEMISPHERE, _LOBE,
         *_PLACE.values(), *_BONE.values(), _BILATERAL, list(_PLURAL.values()),
-        [*_GRADES, *_GRADES.values(), "small", "moderate"], _FRAMES, _NORMAL_FRAMES, _NEGATIVES, (_NEGATIVE_FIRST,), _AND, (_OR,),
+        [*_GRADES, *_GRADES.values(), "small", "moderate"], _FRAMES, _NORMAL_FRAMES, _NEGATIVES,
+        (_NEGATIVE_FIRST,), _AND, (_OR,),
         _DEVICE, _ARTICLES, ("left", "right"),
     ]  # fmt: skip
     for spec in STUDIES:
