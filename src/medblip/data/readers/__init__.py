@@ -27,6 +27,7 @@ FORMATS: dict[str, str] = {
     "coco": "captions in COCO's or Karpathy's JSON",
     "webdataset": "tar shards with an image and a text per sample",
     "parquet": "Parquet files with images inside, as the Hugging Face hub publishes data sets",
+    "dicom": "DICOM files, with captions from a table (--captions) or report texts beside them",
     "table": "a CSV, TSV or JSONL table with an image and a caption column",
     "folder": "images with a .txt caption of the same name",
 }
