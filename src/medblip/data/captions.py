@@ -264,8 +264,9 @@ def _of_data_set(root: Path, split: str) -> References:
 
 
 def _facts(examples: Sequence[Example]) -> tuple[dict[str, Any], ...] | None:
-    facts = [example.facts for example in examples]
-    return None if any(known is None for known in facts) else tuple(f or {} for f in facts)
+    facts = [example.facts or {} for example in examples]
+    # a phantom's are complete; what a DICOM header tells is no list of findings
+    return tuple(facts) if all("findings" in known for known in facts) else None
 
 
 def _groups(rows: Sequence[tuple[str, Any]]) -> tuple[str, ...] | None:

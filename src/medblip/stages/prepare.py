@@ -157,6 +157,8 @@ def prepare(
         staged = None if dry_run else stack.enter_context(resumable_directory(out))
         place = _local(source, staged[1] if staged else None, revision)
         kind = format or detect_format(place.folder)
+        if kind == "dicom":  # the folder may be called by a patient's name
+            place = dataclasses.replace(place, name="DICOM files")
         read = functools.partial(_limited, place.folder, kind, options, limit)
         plan = _survey(str(source), kind, read(), resizes)
         if staged is None:

@@ -93,11 +93,13 @@ def _look(request: dict[str, Any]) -> tuple[dict[str, Any], bytes]:
     from medblip.data.dicom.privacy import betrays, facts, identifiers
 
     ds, whole = parse(request["path"])
+    with open(request["path"], "rb") as file:
+        data = file.read()
     return {
         "facts": facts(ds),
         "identifiers": identifiers(ds),
-        # what was cut off may be in the name, too
-        "betrays": not whole or betrays(request["name"], ds),
+        # what was not read may be in the name, too
+        "betrays": not whole or betrays(request["name"], ds, data),
     }, b""
 
 

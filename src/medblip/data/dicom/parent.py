@@ -25,6 +25,7 @@ from typing import Any
 
 from PIL import Image
 
+from medblip.data.dicom.privacy import allowed
 from medblip.data.dicom.reasons import Reason, message
 from medblip.data.dicom.windows import AUTO
 from medblip.data.images import MAX_BYTES, MAX_PIXELS
@@ -72,12 +73,12 @@ def look(path: Path, name: str) -> Look:
     try:
         answer, _ = _ask(path, {"do": "look", "name": name})
         return Look(
-            facts={str(key): str(value) for key, value in answer["facts"].items()},
+            facts=allowed(answer["facts"]),
             identifiers={str(key): str(value) for key, value in answer["identifiers"].items()},
-            betrays=bool(answer["betrays"]),
+            betrays=answer["betrays"] is not False,
             readable=True,
         )
-    except DicomError:
+    except (DicomError, KeyError, TypeError, AttributeError):  # refused, or no answer of ours
         return Look()
 
 
@@ -94,8 +95,10 @@ def render(path: Path, window: str = AUTO) -> Image.Image:
     """
     request = {"do": "render", "window": window, "max_pixels": MAX_PIXELS}
     answer, pixels = _ask(path, request)
-    width, height, channels = (int(answer[key]) for key in ("width", "height", "channels"))
-    if channels not in (1, 3) or width * height * channels != len(pixels):
+    width, height, channels = (answer.get(key) for key in ("width", "height", "channels"))
+    if not (isinstance(width, int) and isinstance(height, int) and channels in (1, 3)):
+        raise DicomError(message(Reason.CRASH))
+    if min(width, height) < 1 or width * height * channels != len(pixels):
         raise DicomError(message(Reason.CRASH))
     return Image.frombuffer("L" if channels == 1 else "RGB", (width, height), pixels)
 
@@ -246,8 +249,11 @@ class _Child:
         return data
 
     def _cause(self) -> Reason:
-        """Return why it ended."""
-        code = self._process.wait()
+        """Return why it ended, having closed its pipe."""
+        try:
+            code = self._process.wait(timeout=5)
+        except subprocess.TimeoutExpired:
+            return Reason.CRASH
         if code == -signal.SIGPROF:
             return Reason.TIME
         # the kernel's last resort; the limit itself shows as a MemoryError or an abort

@@ -95,6 +95,7 @@ def parse(path: str) -> tuple[FileDataset, bool]:
             raise
         except Exception:
             raise Refused(Reason.HEADER if magic else Reason.NOT_DICOM) from None
+        whole = file.tell() == os.fstat(file.fileno()).st_size and not file.is_cut
     if not magic and "SOPClassUID" not in ds and "Rows" not in ds:
         raise Refused(Reason.NOT_DICOM)
     if not len(ds):
@@ -103,7 +104,7 @@ def parse(path: str) -> tuple[FileDataset, bool]:
         "DirectoryRecordSequence" in ds
     ):
         raise Refused(Reason.DIRECTORY)
-    return ds, not file.is_cut
+    return ds, whole
 
 
 def read_layout(ds: FileDataset, max_pixels: int) -> Layout:

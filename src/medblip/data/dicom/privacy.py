@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from medblip.data.dicom.terms import BODY_PARTS, COMMON, MODALITIES, SIDES, VIEWS, YES_NO
@@ -18,7 +18,7 @@ from medblip.data.dicom.terms import BODY_PARTS, COMMON, MODALITIES, SIDES, VIEW
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset, FileDataset
 
-__all__ = ["FACTS", "Pseudonyms", "betrays", "facts", "identifiers"]
+__all__ = ["FACTS", "Pseudonyms", "allowed", "betrays", "facts", "identifiers"]
 
 #: Attribute -> name of the fact, and the values that may be told.
 FACTS: dict[str, tuple[str, frozenset[str]]] = {
@@ -45,11 +45,17 @@ _PSEUDONYM = re.compile(r"(image|patient)-\d+", re.IGNORECASE)
 def facts(ds: Dataset) -> dict[str, str]:
     """Return the facts of the allow-list that have a value of the standard."""
     found = {}
-    for keyword, (name, allowed) in FACTS.items():
+    for keyword, (name, terms) in FACTS.items():
         value = str(ds.get(keyword) or "").strip().upper()
-        if value in allowed:
+        if value in terms:
             found[name] = value
     return found
+
+
+def allowed(told: Mapping[str, object]) -> dict[str, str]:
+    """Return what the allow-list allows of facts that a child has told."""
+    terms = dict(FACTS.values())
+    return {name: str(value) for name, value in told.items() if str(value) in terms.get(name, ())}
 
 
 def identifiers(ds: Dataset) -> dict[str, str]:
@@ -63,16 +69,26 @@ def identifiers(ds: Dataset) -> dict[str, str]:
     return {name: value for name, value in found.items() if value}
 
 
-def betrays(name: str, ds: FileDataset) -> bool:
+def betrays(name: str, ds: FileDataset, data: bytes) -> bool:
     """Whether a relative path holds a value, or a part of a value, of the file's header.
 
     Case, accents and punctuation do not matter; parts of three letters or digits count, of UIDs
     and numbers those of five.
+
+    Args:
+        name: The path.
+        ds: The header as it was parsed.
+        data: The file: damage may hide a value from the parser, but not from a search for words.
     """
     if _PSEUDONYM.search(name):
         return True  # it would be taken for one of ours
     tokens = _pieces(_plain(name))
     whole, long_ones = "".join(tokens), [token for token in tokens if len(token) >= 5]
+    lowered = data.lower()
+    for token in tokens:
+        known = len(token) >= (5 if token.isdecimal() else 4) and token not in COMMON
+        if known and token.encode("utf-8", "replace") in lowered:
+            return True
     for value, shortest in _values(ds):
         pieces = _pieces(_plain(value))
         joined = "".join(pieces)

@@ -143,7 +143,7 @@ def _view(systems: list[System], cases: list[Case], root: Path) -> dict[str, Any
         "kinds": list(dict.fromkeys(card["kind"] for card in cards)),
         "maps": maps,
         "unmapped": [system.name for system in systems if system.name not in maps],
-        "synthetic": any(case.example.facts for case in cases),
+        "synthetic": any("findings" in (case.example.facts or {}) for case in cases),
         **_repetition(systems),
     }
 

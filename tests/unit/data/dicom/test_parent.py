@@ -201,6 +201,7 @@ def test_threads_share_children_and_get_their_own_pictures(make: Make) -> None:
     assert len(idle_pids()) <= 5
 
 
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
 def test_a_forked_process_starts_its_own_child(make: Make) -> None:
     path = make()
     render(path)
