@@ -15,7 +15,7 @@
 The result is mode L or RGB and does not depend on the process: neither its warning filters nor its
 `ImageFile.LOAD_TRUNCATED_IMAGES` matter. The reason of a reject is `kind: detail`; the kinds are
 few, because statistics count them. Damage inside compressed data that still decodes cannot be seen.
-What each rule and limit is for, with figures: docs/images.md.
+The rules again, for users: docs/data.md.
 """
 
 from __future__ import annotations
