@@ -154,17 +154,20 @@ def prepare(
         if fetchable.missing_bytes:  # what is in the cache is looked at, like any folder
             return _fetch_plan(fetchable)
     with contextlib.ExitStack() as stack:
-        staged = None if dry_run else stack.enter_context(resumable_directory(out))
+        staged = None
+        if _is_packed(source) and not dry_run:
+            require_space(out, Path(source).stat().st_size)
+            staged = stack.enter_context(resumable_directory(out))
         place = _local(source, staged[1] if staged else None, revision)
         kind = format or detect_format(place.folder)
         if kind == "dicom":  # the folder may be called by a patient's name
             place = dataclasses.replace(place, name="DICOM files")
         read = functools.partial(_limited, place.folder, kind, options, limit)
         plan = _survey(str(source), kind, read(), resizes)
-        if staged is None:
+        if dry_run:
             return plan
-        require_space(out, plan.source_bytes + plan.pixel_bytes)
-        filled, notes = staged
+        require_space(out, plan.source_bytes + plan.pixel_bytes - _done_bytes(out))
+        filled, notes = staged or stack.enter_context(resumable_directory(out))
         intake = Intake(
             rows=_with_split(read(), seed, validation_share),
             rules=rules,
@@ -216,7 +219,7 @@ def _local(source: Path | str, notes: Path | None, revision: str | None) -> _Pla
             )
         )
     source = Path(source)
-    if not archives.is_archive(source) or _is_recognised(source):
+    if not _is_packed(source):
         return _Place(source, source.name or str(source))
     if notes is None:
         raise DataError(
@@ -230,13 +233,21 @@ def _local(source: Path | str, notes: Path | None, revision: str | None) -> _Pla
     return _Place(_unpacked(source, notes), source.name)
 
 
-def _is_recognised(source: Path) -> bool:
-    """Whether the file is read as it is: a tar may be a shard of WebDataset."""
-    try:
-        detect_format(source)
-    except DataError:
+def _is_packed(source: Path | str) -> bool:
+    """Whether this is an archive that must be unpacked: a tar may be a shard of WebDataset."""
+    if hub.is_hub(str(source)) or not archives.is_archive(Path(source)):
         return False
-    return True
+    try:
+        detect_format(Path(source))
+    except DataError:
+        return True
+    return False
+
+
+def _done_bytes(out: Path) -> int:
+    """Return what a killed run has written already."""
+    partial = out.with_name(out.name + ".partial")
+    return sum(path.stat().st_size for path in partial.rglob("*") if path.is_file())
 
 
 def _unpacked(archive: Path, notes: Path) -> Path:
