@@ -7,7 +7,8 @@ Draws JPEG files of ROCO's size and shape, then measures, in this order and on a
 
 1. bare: open, convert to RGB, bicubic to 384 x 384; nothing is kept. Threads and processes are
    both tried, the faster counts.
-2. prepare: `medblip data prepare`, a process of its own (start-up included); its peak memory.
+2. prepare: `medblip data prepare`, a process of its own (start-up included); its peak memory; then
+   the same with `--link`.
 3. the same on a part of the images, killed at random moments and started again: same bytes?
 4. store: shuffled batches of 64 out of the pixel store, as uint8 and normalised to float32.
 5. stock: the same images, opened and put through transformers' BlipImageProcessorPil.
@@ -97,9 +98,12 @@ def bare(paths: list[str], work: Callable[[str], int]) -> float:
     return best
 
 
-def prepare(source: Path, out: Path, kill_after: float | None = None) -> float:
+def prepare(
+    source: Path, out: Path, kill_after: float | None = None, options: tuple[str, ...] = ()
+) -> float:
     """Run the command; return seconds."""
     command = [sys.executable, "-m", "medblip", "data", "prepare", str(source), "--out", str(out)]
+    command += options
     begun = time.perf_counter()
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
     try:
@@ -210,6 +214,10 @@ def main() -> None:
         result["prepare_images_per_s"] = len(paths) / seconds
         result["peak_mb"] = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
         print(f"prepare: {seconds:.1f} s, {result}", flush=True)
+        shutil.rmtree(data)
+        linked = prepare(source, data, options=("--link",))
+        result["prepare_linked_images_per_s"] = len(paths) / linked
+        print(f"with --link: {linked:.1f} s", flush=True)
         small, count = Path(place, "small"), min(len(paths), 4000)
         subset(source, small, count)
         whole = Path(place, "whole")
@@ -228,6 +236,9 @@ def main() -> None:
     record |= {
         "images": len(paths),
         "prepare_to_bare": round(record["prepare_images_per_s"] / record["bare_images_per_s"], 3),
+        "linked_to_bare": round(
+            record["prepare_linked_images_per_s"] / record["bare_images_per_s"], 3
+        ),
         "store_to_stock": round(raw / record["stock_processor_images_per_s"], 1),
         "killed": kills,
         "identical_after_kills": same,

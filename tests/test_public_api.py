@@ -14,8 +14,8 @@ HEAVY = ("torch", "transformers", "matplotlib", "accelerate", "peft", "datasets"
 OPTIONS = {
     "data prepare": {"--out", "--format", "--size", "--image-column", "--caption-column",
                      "--id-column", "--split-column", "--group-column", "--captions", "--window",
-                     "--clean", "--licence", "--validation-share", "--revision", "--limit",
-                     "--max-rejects", "--workers", "--dry-run", "--seed", "--force", "--json"},
+                     "--clean", "--licence", "--validation-share", "--revision", "--link",
+                     "--limit", "--max-rejects", "--workers", "--dry-run", "--seed", "--force", "--json"},
     "data check": {"--model", "--max-tokens", "--strict", "--json"},
     "data show": {"--split", "--image", "--limit", "--out", "--seed", "--force", "--json"},
     "data phantoms": {"--out", "--images", "--size", "--seed", "--force", "--json"},

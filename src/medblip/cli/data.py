@@ -43,6 +43,9 @@ def data_prepare(
         float, typer.Option(help="Make this share of the training groups the validation split.")
     ] = 0.0,
     revision: Annotated[str | None, typer.Option(help="Commit or tag of a hub data set.")] = None,
+    link: Annotated[
+        bool, typer.Option("--link", help="Hard links instead of copies of the source's files.")
+    ] = False,
     limit: Annotated[int | None, typer.Option("--limit", help="Read only so many rows.")] = None,
     max_rejects: Annotated[
         int | None, typer.Option(help="More bad rows than this are an error.")
@@ -81,6 +84,7 @@ def data_prepare(
         id_column=id_column,
         split_column=split_column,
         group_column=group_column,
+        link=link,
         limit=limit,
         max_rejects=max_rejects,
         workers=workers,

@@ -19,7 +19,7 @@ from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from medblip.data.raw import ImageRef
+from medblip.data.raw import FileRef, ImageRef
 from medblip.data.store import Resize, Shard, file_crc32
 from medblip.errors import ImageError
 
@@ -74,6 +74,7 @@ def run_chunks(
     places: Mapping[Resize, Path],
     *,
     copies: Path | None = None,
+    link: bool = False,
     journal: Path | None = None,
     workers: int | None = None,
 ) -> Iterator[Done]:
@@ -86,6 +87,7 @@ def run_chunks(
         chunks: Of the source, in order.
         places: Size to keep -> folder for its shards.
         copies: Folder that the names of the copies start from.
+        link: Make hard links instead of copies, where the file system can.
         journal: Folder of the finished chunks; what it holds of the same rows is not done again.
         workers: Threads; None: one per core.
     """
@@ -93,7 +95,7 @@ def run_chunks(
     for place in places.values():
         place.mkdir(parents=True, exist_ok=True)
     stopped = threading.Event()
-    task = _Task(places, copies or Path(), journal, stopped)
+    task = _Task(places, copies or Path(), link, journal, stopped)
     pool = ThreadPoolExecutor(workers, thread_name_prefix="decode")
     waiting: deque[Future[Done]] = deque()
     try:
@@ -114,6 +116,7 @@ class _Task:
 
     places: Mapping[Resize, Path]
     copies: Path
+    link: bool
     journal: Path | None
     stopped: threading.Event
 
@@ -133,7 +136,8 @@ class _Task:
             for index, image in enumerate(chunk.images):
                 if self.stopped.is_set():
                     raise CancelledError
-                outcomes.append(_one(image, copies[index] if copies else None, writers))
+                copy = copies[index] if copies else None
+                outcomes.append(_one(image, copy, writers, link=self.link))
             shards = {writer.resize.name: writer.finish() for writer in writers}
         done = Done(chunk.number, outcomes, shards)
         if record is not None:
@@ -176,17 +180,31 @@ class _Task:
         return Done(chunk.number, outcomes, shards)
 
 
-def _one(image: ImageRef, copy: Path | None, writers: Sequence[_ShardWriter]) -> Outcome:
+def _one(
+    image: ImageRef, copy: Path | None, writers: Sequence[_ShardWriter], *, link: bool
+) -> Outcome:
     try:
         picture, data = image.open()
     except ImageError as error:
         return Outcome(reason=str(error))
-    if copy is not None:
+    if copy is not None and not (link and _linked(image, copy)):
         copy.write_bytes(data)
     channels = 1 if picture.mode == "L" else 3
     for writer in writers:
         channels = writer.add(picture)
     return Outcome(None, channels, picture.width, picture.height, zlib.crc32(data))
+
+
+def _linked(image: ImageRef, copy: Path) -> bool:
+    """Make a hard link to an image that is a file of its own; False where that cannot be."""
+    if not isinstance(image, FileRef):
+        return False
+    try:
+        copy.unlink(missing_ok=True)  # of a run that was killed
+        os.link(image.path, copy)
+    except OSError:
+        return False
+    return True
 
 
 class _ShardWriter:

@@ -94,6 +94,7 @@ def prepare(
     id_column: str | None = None,
     split_column: str | None = None,
     group_column: str | None = None,
+    link: bool = False,
     limit: int | None = None,
     max_rejects: int | None = None,
     workers: int | None = None,
@@ -126,6 +127,8 @@ def prepare(
         id_column: Column with the id.
         split_column: Column with the split.
         group_column: Column with patient, case or article.
+        link: Make `images/` of hard links to the source's files, where the file system can: faster,
+            and no second copy on the disk; but who then edits one of them edits the source.
         limit: Read only so many rows.
         max_rejects: More than so many bad rows are an error; nothing is written.
         workers: Threads that decode; None: one per core.
@@ -174,7 +177,7 @@ def prepare(
             licences=None if licences is None else {name.casefold() for name in licences},
             max_rejects=max_rejects,
         )
-        _write_rows(intake, filled, notes, resizes, plan.rows, workers)
+        _write_rows(intake, filled, notes, resizes, plan.rows, workers, link=link)
         tally = intake.tally
         if not tally.images:
             raise DataError(_nothing_usable(place.folder, plan.rows, tally.rejects))
@@ -306,6 +309,8 @@ def _write_rows(
     resizes: Sequence[Resize],
     total: int,
     workers: int | None,
+    *,
+    link: bool,
 ) -> None:
     """Decode everything; write copies, pixels, manifest and rejects as it goes."""
     (filled / "images").mkdir(exist_ok=True)
@@ -314,7 +319,9 @@ def _write_rows(
 
     def results() -> Iterator[Example | Reject]:
         chunks = intake.chunks()
-        for done in run_chunks(chunks, places, copies=filled, journal=notes, workers=workers):
+        for done in run_chunks(
+            chunks, places, copies=filled, link=link, journal=notes, workers=workers
+        ):
             for resize in resizes:
                 shards[resize] += done.shards.get(resize.name, [])
             yield from intake.results(done)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import shutil
 from collections import Counter
 from pathlib import Path
@@ -161,6 +162,29 @@ def test_the_store_is_what_training_reads(source: Path, tmp_path: Path) -> None:
             np.testing.assert_array_equal(store[index][0], np.asarray(image))
     prepare(source, tmp_path / "none", size=0)
     assert not (tmp_path / "none" / "pixels").exists()
+
+
+def test_links_are_the_source_s_own_files(source: Path, tmp_path: Path) -> None:
+    prepare(source, tmp_path / "copied")
+    prepare(source, tmp_path / "linked", link=True)
+    assert contents(tmp_path / "linked") == contents(tmp_path / "copied")
+    for folder, linked in (("linked", True), ("copied", False)):
+        for example in read_examples(tmp_path / folder / "manifest.jsonl"):
+            origin = source / f"{example.id[1:]}.png"
+            assert (tmp_path / folder / example.image).samefile(origin) == linked
+    prepare(source, tmp_path / "linked", link=True, force=True, size=8)
+    assert (source / "1.png").exists()
+
+
+def test_where_no_link_can_be_made_a_copy_is(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(*_: object) -> None:
+        raise OSError(18, "Invalid cross-device link")
+
+    monkeypatch.setattr(os, "link", refused)
+    assert prepare(source, tmp_path / "out", link=True).images == 20
+    assert len(list((tmp_path / "out" / "images").iterdir())) == 20
 
 
 def test_a_dry_run_writes_nothing(source: Path, tmp_path: Path) -> None:
