@@ -1,10 +1,10 @@
 """Text that is burnt into the pixels of an image: names, dates, labels.
 
 Flags images for a person to look at; an image that is not flagged may still name a patient. No
-characters are read: windows the size of a few letters are described by how many thin, sharp strokes
-of one brightness they hold, at three scales, and a small network that was trained on planted text
-(tools/burnt_in/train.py) says which of them look like writing. What it finds and misses:
-docs/burnt-in-text.md.
+characters are read: windows the size of a few letters are described by where they hold how many
+thin, sharp strokes of one brightness, at three scales, and a small network that was trained on
+planted text (tools/burnt_in/train.py) says which of them look like writing. What it finds and
+misses: docs/burnt-in-text.md.
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
+from numpy.typing import DTypeLike
 from PIL import Image
 
 __all__ = ["BurntIn", "describe", "find_text"]
@@ -26,11 +28,14 @@ SCALES = (1.0, 0.6, 0.35)
 #: A cell, in pixels; a window is so many cells, which move by one.
 CELL = (4, 6)
 WINDOW = (3, 6)
-#: Strokes of letters at these scales are at most so wide.
+#: Strokes of letters at these scales are narrower.
 STROKE = 7
 #: Less contrast than this is grain.
 CONTRAST = 28
-FEATURES = 12
+#: Sixteen of the window, three of each of its cells.
+FEATURES = 16 + 3 * WINDOW[0] * WINDOW[1]
+_CELL_AREA = CELL[0] * CELL[1]
+_AREA = _CELL_AREA * WINDOW[0] * WINDOW[1]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,8 +76,10 @@ def describe(grey: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         grey: uint8 (H, W).
 
     Returns:
-        float32 (N, 12) and int (N, 2): row and column of the window's first cell.
+        float32 (N, FEATURES) and int (N, 2): row and column of the window's first cell.
     """
+    rows, columns = (side // cell for side, cell in zip(grey.shape, CELL, strict=True))
+    grey = np.ascontiguousarray(grey[: rows * CELL[0], : columns * CELL[1]])
     found = [_polarity(values) for values in (grey, 255 - grey)]
     features = np.concatenate([features for features, _ in found])
     places = np.concatenate([places for _, places in found])
@@ -86,7 +93,7 @@ def _windows(image: Image.Image) -> list[tuple[float, np.ndarray, np.ndarray]]:
     out = []
     for scale in (limit * s for s in SCALES):
         size = (round(grey.width * scale), round(grey.height * scale))
-        if min(size) < 2 * WINDOW[0] * CELL[0] or size[0] < 2 * WINDOW[1] * CELL[1]:
+        if size[1] < 2 * WINDOW[0] * CELL[0] or size[0] < 2 * WINDOW[1] * CELL[1]:
             continue
         smaller = grey if scale == 1 else grey.resize(size, Image.Resampling.BOX)
         features, places = describe(np.asarray(smaller))
@@ -96,122 +103,106 @@ def _windows(image: Image.Image) -> list[tuple[float, np.ndarray, np.ndarray]]:
 
 def _polarity(grey: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Describe windows for bright strokes on darker ground."""
-    rows, columns = (side // cell for side, cell in zip(grey.shape, CELL, strict=True))
-    grey = grey[: rows * CELL[0], : columns * CELL[1]]
     strength = grey - _opened(grey)  # what is narrower than a stroke, along each line
-    stroke = strength > CONTRAST
-
-    def cells(values: np.ndarray) -> np.ndarray:
-        """Sum each cell; by slices, because numpy's sum over short axes takes thrice as long."""
-        lines = values.reshape(rows, CELL[0], columns * CELL[1])
-        summed = lines[:, 0].astype(np.uint32)
-        for line in range(1, CELL[0]):
-            summed += lines[:, line]
-        parts = summed.reshape(rows, columns, CELL[1])
-        total = parts[:, :, 0].astype(np.int64)
-        for part in range(1, CELL[1]):
-            total += parts[:, :, part]
-        return total
-
-    count = cells(stroke)
-    sums = _box(count)
-    keep = np.argwhere(sums >= 0.06 * _AREA)
+    stroke = (strength > CONTRAST).view(np.uint8)
+    count = _cells(stroke, np.uint8)
+    total = _box(count)
+    keep = np.argwhere(total >= 0.06 * _AREA)
     if not len(keep):
         return np.empty((0, FEATURES), np.float32), np.empty((0, 2), np.int64)
-    edges = np.zeros_like(stroke)
-    np.not_equal(stroke[:, 1:], stroke[:, :-1], out=edges[:, 1:])
-    steps = np.zeros_like(stroke)
-    np.not_equal(stroke[1:], stroke[:-1], out=steps[1:])
+    across, down = np.zeros_like(stroke), np.zeros_like(stroke)
+    np.not_equal(stroke[:, 1:], stroke[:, :-1], out=across[:, 1:].view(bool))
+    np.not_equal(stroke[1:], stroke[:-1], out=down[1:].view(bool))
+    maps = {"stroke": count, "across": _cells(across, np.uint8), "down": _cells(down, np.uint8)}
     inside = grey * stroke
-    inside2 = np.multiply(inside, inside, dtype=np.uint16)  # 255 squared is below 2 to the 16th
-    grey2 = np.multiply(grey, grey, dtype=np.uint16)
-    values = {
-        "stroke": sums,
-        "edges": _box(cells(edges)),
-        "steps": _box(cells(steps)),
-        "strength": _box(cells(strength * stroke)),
-        "light": _box(cells(inside)),
-        "light2": _box(cells(inside2)),
-        "all": _box(cells(grey)),
-        "all2": _box(cells(grey2)),
+    sums = {
+        "strength": _cells(strength * stroke, np.uint16),
+        "light": _cells(inside, np.uint16),
+        "light2": _cells(np.multiply(inside, inside, dtype=np.uint16), np.uint32),
+        "all": _cells(grey, np.uint16),
+        "all2": _cells(np.multiply(grey, grey, dtype=np.uint16), np.uint32),
     }
-    at = {name: value[keep[:, 0], keep[:, 1]].astype(np.float64) for name, value in values.items()}
-    return _features(at, count, keep), keep
+    row, column = keep[:, 0], keep[:, 1]
+    at = {name: _box(value)[row, column].astype(np.float32) for name, value in sums.items()}
+    at["stroke"] = total[row, column].astype(np.float32)
+    return _features(at, maps, row, column), keep
 
 
-def _features(at: dict[str, np.ndarray], count: np.ndarray, keep: np.ndarray) -> np.ndarray:
-    """Return float32 (N, 12): sums over windows as shares, means and spreads of about unit size."""
+def _features(
+    at: dict[str, np.ndarray], maps: dict[str, np.ndarray], row: np.ndarray, column: np.ndarray
+) -> np.ndarray:
+    """Return float32 (N, FEATURES): sums as shares, means and spreads of about unit size."""
     n = at["stroke"]
     light = at["light"] / n
     spread = np.sqrt(np.maximum(at["light2"] / n - light**2, 0))
     rest = np.maximum(_AREA - n, 1)
     ground = (at["all"] - at["light"]) / rest
     ground_spread = np.sqrt(np.maximum((at["all2"] - at["light2"]) / rest - ground**2, 0))
-    above, below = _beside(count, keep)
+    height, width = WINDOW
+    rim = np.pad(maps["stroke"], 1)  # with the cells around each window: lines of text end there
+    around = _gathered(rim, (height + 2, width + 2), row, column)
+    inner = around[:, 1:-1, 1:-1]
+    across, down = (_gathered(maps[name], WINDOW, row, column) for name in ("across", "down"))
+    beside = [around[:, 0, 1:-1], around[:, -1, 1:-1], around[:, 1:-1, 0], around[:, 1:-1, -1]]
     columns = [
         n / _AREA,
-        at["edges"] / (WINDOW[0] * CELL[0]) / 10,  # crossings per line of the window
-        at["steps"] / (WINDOW[1] * CELL[1]) / 5,
-        at["edges"] / n,  # thin strokes have many edges for their area
+        across.mean(axis=(1, 2)),
+        across.sum(axis=(1, 2)) * _CELL_AREA / n,  # thin strokes have many edges for their area
         at["strength"] / n / 128,
         light / 255,
         spread / 64,
         ground / 255,
         ground_spread / 64,
-        above,
-        below,
-        _filled(count, keep),
+        *(cells.mean(axis=1) for cells in beside),
+        (inner.sum(axis=1) * _CELL_AREA >= height + 1).mean(axis=1),  # letters stand in rows
+        inner.sum(axis=1).std(axis=1),
+        across.sum(axis=1).std(axis=1),
+        inner.sum(axis=2).std(axis=1),
     ]
-    return np.stack(columns, axis=1).astype(np.float32)
-
-
-_AREA = WINDOW[0] * CELL[0] * WINDOW[1] * CELL[1]
+    cells = [values.reshape(len(n), -1) for values in (inner, across, down)]
+    return np.concatenate([np.stack(columns, axis=1), *cells], axis=1).astype(np.float32)
 
 
 def _opened(grey: np.ndarray) -> np.ndarray:
     """Return the grey opening along each line: bright runs shorter than `STROKE` are gone."""
     half = STROKE // 2
-    padded = np.pad(grey, ((0, 0), (2 * half, 2 * half)), mode="edge")
-    low = padded[:, : -2 * half].copy()
-    for shift in range(1, 2 * half + 1):
-        np.minimum(low, padded[:, shift : padded.shape[1] - 2 * half + shift], out=low)
-    width = grey.shape[1]
-    high = low[:, :width].copy()
-    for shift in range(1, 2 * half + 1):
-        np.maximum(high, low[:, shift : shift + width], out=high)
-    return high
+    values = np.pad(grey, ((0, 0), (2 * half, 2 * half)), mode="edge")
+    for extreme in (np.minimum, np.maximum):
+        two = extreme(values[:, :-1], values[:, 1:])
+        four = extreme(two[:, :-2], two[:, 2:])
+        values = extreme(four[:, :-3], four[:, 3:])  # of seven: two runs of four overlap by one
+    return values
+
+
+def _cells(values: np.ndarray, dtype: DTypeLike) -> np.ndarray:
+    """Sum each cell; by slices, because numpy's sum over short axes takes thrice as long."""
+    rows, columns = (side // cell for side, cell in zip(values.shape, CELL, strict=True))
+    lines = values.reshape(rows, CELL[0], -1)
+    summed = np.add(lines[:, 0], lines[:, 1], dtype=dtype)
+    for line in range(2, CELL[0]):
+        summed += lines[:, line]
+    parts = summed.reshape(rows, columns, CELL[1])
+    total: np.ndarray = parts[:, :, 0] + parts[:, :, 1]
+    for part in range(2, CELL[1]):
+        total += parts[:, :, part]
+    return total
 
 
 def _box(cells: np.ndarray) -> np.ndarray:
     """Return the sum of every window of cells."""
-    total = np.pad(cells.cumsum(axis=0).cumsum(axis=1), ((1, 0), (1, 0)))
-    height, width = WINDOW
-    box: np.ndarray = (
-        total[height:, width:] - total[:-height, width:]
-        - total[height:, :-width] + total[:-height, :-width]
-    )  # fmt: skip
-    return box
+    cells = cells.astype(np.int32)
+    lines = cells[:-2] + cells[1:-1] + cells[2:]
+    pairs = lines[:, :-1] + lines[:, 1:]
+    windows: np.ndarray = pairs[:, :-4] + pairs[:, 2:-2] + pairs[:, 4:]
+    return windows
 
 
-def _beside(count: np.ndarray, keep: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the density of strokes in the cells above and below: lines of text end there."""
-    padded = np.pad(count, ((1, 1), (0, 0)))
-    ends = np.pad(padded.cumsum(axis=1), ((0, 0), (1, 0)))
-    row, column = keep[:, 0], keep[:, 1]
-    area = WINDOW[1] * CELL[0] * CELL[1]
-    above = ends[row, column + WINDOW[1]] - ends[row, column]
-    under = row + WINDOW[0] + 1
-    below = ends[under, column + WINDOW[1]] - ends[under, column]
-    return above / area, below / area
-
-
-def _filled(count: np.ndarray, keep: np.ndarray) -> np.ndarray:
-    """Return the share of the window's columns of cells with strokes: letters stand in rows."""
-    share = np.zeros(len(keep))
-    for step in range(WINDOW[1]):
-        column = sum(count[keep[:, 0] + line, keep[:, 1] + step] for line in range(WINDOW[0]))
-        share += np.asarray(column) >= 4
-    return share / WINDOW[1]
+def _gathered(
+    cells: np.ndarray, shape: tuple[int, int], row: np.ndarray, column: np.ndarray
+) -> np.ndarray:
+    """Return float32 (N, *shape): the cells of each window, as shares of a full one."""
+    found: np.ndarray = sliding_window_view(cells, shape)[row, column].astype(np.float32)
+    return found / np.float32(_CELL_AREA)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -7,10 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.lib.stride_tricks import sliding_window_view
 from PIL import Image, ImageDraw, ImageFont
 
 from medblip import phantoms
-from medblip.data.burnt_in import LONGEST, find_text
+from medblip.data.burnt_in import CELL, CONTRAST, FEATURES, LONGEST, WINDOW, describe, find_text
 
 TOOLS = Path(__file__).resolve().parents[3] / "tools" / "burnt_in"
 
@@ -38,7 +39,7 @@ def test_a_name_is_found_where_it_stands(pictures: list[Image.Image]) -> None:
 
 
 def test_pictures_without_words_are_mostly_left_alone(pictures: list[Image.Image]) -> None:
-    assert sum(bool(find_text(image)) for image in pictures) <= 0.2 * len(pictures)
+    assert sum(bool(find_text(image)) for image in pictures) <= 0.1 * len(pictures)
 
 
 @pytest.mark.parametrize(
@@ -67,17 +68,39 @@ def test_colour_and_size_do_not_matter(pictures: list[Image.Image]) -> None:
     assert any(box[1] < 1550 and box[3] > 1500 for box in grey.boxes)
 
 
+def test_sums_over_windows_are_the_plain_sums() -> None:
+    """The fast sums by slices, in small integers, against the definition."""
+    grey = np.random.default_rng(0).integers(0, 256, (60, 96), np.uint8)
+    features, places = describe(grey)
+    assert features.shape == (len(places), FEATURES)
+    assert len(places) > 100
+    half = places[: len(places) // 2]  # bright strokes come first, dark ones after them
+    assert (np.diff(half[:, 0]) >= 0).all()
+    high, wide = WINDOW[0] * CELL[0], WINDOW[1] * CELL[1]
+    runs = sliding_window_view(np.pad(grey, ((0, 0), (6, 6)), mode="edge"), 7, axis=1).min(axis=2)
+    background = sliding_window_view(runs, 7, axis=1).max(axis=2)
+    stroke = grey - background > CONTRAST
+    for (row, column), found in list(zip(half, features, strict=False))[::40]:
+        top, left = row * CELL[0], column * CELL[1]
+        window = np.s_[top : top + high, left : left + wide]
+        assert found[0] == pytest.approx(stroke[window].mean(), abs=1e-5)
+        light = grey[window][stroke[window]]
+        assert found[4] == pytest.approx(light.mean() / 255, abs=1e-4)
+        assert found[5] == pytest.approx(light.std() / 64, abs=1e-2)
+        cells = stroke[window].reshape(3, 4, 6, 6).mean(axis=(1, 3))
+        assert found[16:34].tolist() == pytest.approx(cells.ravel().tolist(), abs=1e-5)
+
+
 def test_the_planted_words_are_where_they_are_said_to_be(monkeypatch: pytest.MonkeyPatch) -> None:
     """The benchmark would measure nothing if its boxes were wrong."""
     monkeypatch.syspath_prepend(str(TOOLS))
     sys.modules.pop("plant", None)
     from plant import TEST_FONTS, plant
 
-    ground = Image.new("L", (300, 200), 40)
+    ground = Image.new("L", (400, 200), 40)
     for seed in range(20):
         made = plant(ground, np.random.default_rng(seed), height=14, fonts=TEST_FONTS)
-        if made is None:
-            continue
+        assert made is not None
         image, (left, top, right, bottom) = made
         bright = np.argwhere(np.abs(np.asarray(image).astype(int) - 40) > 60)
         assert bright.min(axis=0).tolist() == pytest.approx([top, left], abs=2)
