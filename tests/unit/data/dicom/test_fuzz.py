@@ -38,5 +38,5 @@ def test_a_few_hundred() -> None:
 def test_ten_thousand() -> None:
     found = fuzz(10_000, seed=0)
     assert found["rendered"] + sum(found["refused"].values()) == 10_000
-    assert found["slowest_s"] < 10
+    assert found["slowest_s"] < 2  # by the clock: run it on a machine that is not busy
     assert found["parent_grew_mb"] < 100
