@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 SOURCE = Path(__file__).resolve().parents[1] / "src" / "medblip"
-FOUNDATION = {"errors", "schema", "config", "files", "rundir", "progress", "lexicon"}
+FOUNDATION = {"errors", "schema", "config", "settings", "files", "rundir", "progress", "lexicon"}
 LIBRARIES = {"engine", "models", "metrics", "data"}
 #: What a layer may import of medblip, besides itself.
 MAY = {

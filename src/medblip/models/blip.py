@@ -14,7 +14,6 @@ from typing import Any, Self
 
 import torch
 from PIL import Image
-from torch.nn import functional
 from transformers import (
     BertTokenizer,
     BlipConfig,
@@ -26,7 +25,9 @@ from transformers.utils import logging as transformers_logging
 
 from medblip.config import DecodeConfig
 from medblip.errors import CheckpointError, explain
+from medblip.models.blip_patches import patch, stock_attention
 from medblip.models.captioner import TokenBatch
+from medblip.models.loss import linear_cross_entropy, row_losses
 
 __all__ = ["BlipCaptioner"]
 
@@ -41,6 +42,7 @@ class BlipCaptioner:
     """
 
     def __init__(self, network: Any, processor: BlipProcessor, prompt: str = "") -> None:
+        patch(network)
         self.network = network
         self.processor = processor
         self.prompt = prompt
@@ -139,7 +141,12 @@ class BlipCaptioner:
             mask_BT[row, : len(ids)] = 1
         labels_BT = ids_BT.masked_fill(mask_BT == 0, -100)
         labels_BT[:, : len(self._prompt_ids())] = -100
-        return TokenBatch(*(t.to(self.device) for t in (ids_BT, mask_BT, labels_BT)))
+        ahead_BT = labels_BT.roll(-1, dims=1)  # what each position has to say
+        ahead_BT[:, -1] = -100
+        positions_N = (ahead_BT.flatten() != -100).nonzero().squeeze(1)  # here: no wait on a GPU
+        targets_N = ahead_BT.flatten()[positions_N]
+        parts = (ids_BT, mask_BT, labels_BT, positions_N, targets_N)
+        return TokenBatch(*(t.to(self.device, non_blocking=True) for t in parts))
 
     def encode(self, pixels: torch.Tensor) -> torch.Tensor:
         """Run the vision encoder: (B, 3, H, W) -> (B, P, D); without a graph when it is frozen."""
@@ -152,7 +159,11 @@ class BlipCaptioner:
         self, embeds: torch.Tensor, batch: TokenBatch, smoothing: float
     ) -> torch.Tensor:
         """Return the summed cross-entropy of all trained-on tokens; see `Captioner`."""
-        return self._losses(embeds, batch, smoothing).sum()
+        head = self._decoder.cls.predictions
+        return linear_cross_entropy(
+            head.transform(self._states(embeds, batch)),
+            head.decoder.weight, head.decoder.bias, batch.targets, smoothing,
+        )  # fmt: skip
 
     @torch.inference_mode()
     def generate(self, embeds: torch.Tensor, decode: DecodeConfig) -> list[tuple[str, float]]:
@@ -177,12 +188,11 @@ class BlipCaptioner:
         )
         written = [self._until_end(row[start.shape[1] :].tolist()) for row in ids_BT]
         batch = self.collate([[*self._prompt_ids(), *ids] for ids in written])
-        losses = self._losses(embeds, batch, 0.0).sum(dim=1)
-        counts = (batch.labels != -100).sum(1).clamp(min=1)
+        counts = (batch.labels != -100).sum(1)
+        means = self._caption_losses(embeds, batch) / counts.clamp(min=1)
         texts = self.processor.tokenizer.batch_decode(written, skip_special_tokens=True)
         return [
-            (text.strip(), float(mean))
-            for text, mean in zip(texts, (-losses / counts).tolist(), strict=True)
+            (text.strip(), float(mean)) for text, mean in zip(texts, (-means).tolist(), strict=True)
         ]
 
     @torch.inference_mode()
@@ -200,12 +210,13 @@ class BlipCaptioner:
         """
         token_ids = self.tokenize(captions, max_tokens=10_000)
         batch = self.collate(token_ids)
-        output = self._decoder(
-            input_ids=batch.input_ids,
-            attention_mask=batch.attention_mask,
-            encoder_hidden_states=embeds,
-            output_attentions=True,
-        )
+        with stock_attention(self.network):
+            output = self._decoder(
+                input_ids=batch.input_ids,
+                attention_mask=batch.attention_mask,
+                encoder_hidden_states=embeds,
+                output_attentions=True,
+            )
         attention_BTP = output.cross_attentions[-1].mean(dim=1).float().cpu()
         patch = self.network.config.vision_config.patch_size
         rows, columns = (side // patch for side in self.image_size)
@@ -235,24 +246,27 @@ class BlipCaptioner:
     def _text_config(self) -> Any:
         return self.network.config.text_config
 
-    def _losses(
-        self, embeds_BPD: torch.Tensor, batch: TokenBatch, smoothing: float
-    ) -> torch.Tensor:
-        """Return the cross-entropy of each token, 0 where it is not trained on: (B, T - 1)."""
-        logits_BTV = self._decoder(
+    def _states(self, embeds_BPD: torch.Tensor, batch: TokenBatch) -> torch.Tensor:
+        """Return the decoder's states (N, D) at the positions that predict a trained-on token."""
+        states_BTD = self._decoder.bert(
             input_ids=batch.input_ids,
             attention_mask=batch.attention_mask,
             encoder_hidden_states=embeds_BPD,
+            is_decoder=True,
             use_cache=False,
-        ).logits
-        losses = functional.cross_entropy(
-            logits_BTV[:, :-1].flatten(0, 1).float(),
-            batch.labels[:, 1:].flatten(),
-            ignore_index=-100,
-            label_smoothing=smoothing,
-            reduction="none",
-        )
-        return losses.view(len(batch.labels), -1)
+        ).last_hidden_state
+        states_ND: torch.Tensor = states_BTD.flatten(0, 1).index_select(0, batch.positions)
+        return states_ND
+
+    def _caption_losses(self, embeds: torch.Tensor, batch: TokenBatch) -> torch.Tensor:
+        """Return the summed cross-entropy of each caption, float32 (B,); no gradient."""
+        head = self._decoder.cls.predictions
+        losses_N = row_losses(
+            head.transform(self._states(embeds, batch)),
+            head.decoder.weight, head.decoder.bias, batch.targets,
+        )  # fmt: skip
+        sums_B = losses_N.new_zeros(len(batch.labels))
+        return sums_B.index_add_(0, batch.positions // batch.labels.shape[1], losses_N)
 
     def _prompt_ids(self) -> list[int]:
         start = [self._text_config.bos_token_id]

@@ -28,11 +28,15 @@ class TokenBatch:
         input_ids: int64 (B, T); begins with the decoder's start token and the prompt.
         attention_mask: int64 (B, T); 1 for tokens, 0 for padding.
         labels: int64 (B, T); -100 on padding, start token and prompt: they are never trained on.
+        positions: int64 (N,); places in the flattened (B * T) that predict a trained-on token.
+        targets: int64 (N,); the token that each of them predicts.
     """
 
     input_ids: torch.Tensor
     attention_mask: torch.Tensor
     labels: torch.Tensor
+    positions: torch.Tensor
+    targets: torch.Tensor
 
 
 class Captioner(Protocol):

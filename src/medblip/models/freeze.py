@@ -7,6 +7,7 @@ parameter that none matches is an error, so that nothing is frozen or trained by
 from __future__ import annotations
 
 import dataclasses
+import math
 import re
 from typing import TYPE_CHECKING, Any
 
@@ -30,14 +31,17 @@ __all__ = [
 FROZEN = "frozen"
 _VISION = r"(^|\.)vision_model\."
 _WORDS = r"\.word_embeddings\.|\.cls\.predictions\."
-#: The paper's three regimes and LoRA; `lr`, `vision` and `words` are rates of `optim`.
+#: The paper's three regimes, what joins the two towers, and LoRA; `lr`, `vision` and `words` are rates of `optim`.
 _PRESETS: dict[str, tuple[tuple[str, str], ...]] = {
     "full": ((_VISION, "vision"), (_WORDS, "words"), (".", "lr")),
     "decoder": ((_VISION, FROZEN), (_WORDS, "words"), (".", "lr")),
     "encoder": ((_VISION, "vision"), (".", FROZEN)),
+    "cross-attention": ((r"\.crossattention\.", "lr"), (".", FROZEN)),
     "lora": ((r"\.lora_[AB]\.", "lr"), (".", FROZEN)),
     "custom": (),
 }
+#: A layer of a tower, with its number; transformers names them `layers.3.` or `layer.3.`.
+_LAYER = re.compile(r"\.layers?\.(\d+)\.")
 _MAY_BE_IDLE = {pattern for preset in _PRESETS.values() for pattern, _ in preset}
 
 
@@ -48,12 +52,14 @@ class Match:
     Args:
         pattern: The regex.
         rate: Learning rate, or None when frozen.
+        lowest: Of the lowest layer, when rates decay from layer to layer.
         tensors: Number of parameter tensors.
         parameters: Number of scalars in them.
     """
 
     pattern: str
     rate: float | None
+    lowest: float | None
     tensors: int
     parameters: int
 
@@ -74,9 +80,14 @@ def rules_for(cfg: RunConfig) -> list[tuple[str, float | str]]:
 
 
 def apply_rules(
-    network: nn.Module, rules: list[tuple[str, float | str]]
+    network: nn.Module, rules: list[tuple[str, float | str]], layer_decay: float = 1.0
 ) -> tuple[list[Match], dict[str, float]]:
     """Set `requires_grad` on every parameter by the first rule whose regex its name contains.
+
+    Args:
+        network: The whole network, adapters included.
+        rules: As `rules_for` gives them.
+        layer_decay: Factor from a layer to the one below it.
 
     Returns:
         The match table, and the learning rate of each trainable parameter by name.
@@ -87,6 +98,8 @@ def apply_rules(
     tensors = [0] * len(rules)
     scalars = [0] * len(rules)
     rates: dict[str, float] = {}
+    lowest: list[float | None] = [None] * len(rules)
+    factors = _layer_factors([name for name, _ in network.named_parameters()], layer_decay)
     for name, parameter in network.named_parameters():
         hit = next((i for i, (pattern, _) in enumerate(rules) if re.search(pattern, name)), None)
         if hit is None:
@@ -103,11 +116,12 @@ def apply_rules(
         rate = rules[hit][1]
         parameter.requires_grad_(rate != FROZEN)
         if rate != FROZEN:
-            rates[name] = float(rate)
+            rates[name] = float(rate) * factors[name]
+            lowest[hit] = min(lowest[hit] or math.inf, rates[name])
     _refuse_idle_rules(rules, tensors, rates)
     matches = [
-        Match(pattern, None if rate == FROZEN else float(rate), count, size)
-        for (pattern, rate), count, size in zip(rules, tensors, scalars, strict=True)
+        Match(pattern, None if rate == FROZEN else float(rate), low, count, size)
+        for (pattern, rate), low, count, size in zip(rules, lowest, tensors, scalars, strict=True)
     ]
     return matches, rates
 
@@ -146,12 +160,40 @@ def match_table(matches: list[Match]) -> Table:
     for match in matches:
         table.add_row(
             match.pattern,
-            FROZEN if match.rate is None else f"{match.rate:g}",
+            _rate_text(match),
             str(match.tensors),
             f"{match.parameters:,}",
             f"{match.parameters / total:.1%}",
         )
     return table
+
+
+def _rate_text(match: Match) -> str:
+    if match.rate is None:
+        return FROZEN
+    if match.lowest is None or math.isclose(match.lowest, match.rate):
+        return f"{match.rate:g}"
+    return f"{match.lowest:.3g} to {match.rate:g}"
+
+
+def _layer_factors(names: list[str], decay: float) -> dict[str, float]:
+    """Return decay ** (layers between a parameter and its tower's top), as BEiT counts them.
+
+    Embeddings lie below the first layer; the word embeddings are tied to the head, the top
+    (arXiv 2106.08254, section 3.2; arXiv 1801.06146, section 3.2).
+    """
+    towers = {name: bool(re.search(_VISION, name)) for name in names}
+    depth = {tower: 0 for tower in towers.values()}
+    for name, tower in towers.items():
+        if found := _LAYER.search(name):
+            depth[tower] = max(depth[tower], int(found[1]) + 1)
+    factors = {}
+    for name, tower in towers.items():
+        found = _LAYER.search(name)
+        below = "embeddings" in name and "word_embeddings" not in name
+        place = int(found[1]) + 1 if found else 0 if below else depth[tower] + 1
+        factors[name] = decay ** (depth[tower] + 1 - place)
+    return factors
 
 
 def _refuse_idle_rules(

@@ -12,6 +12,7 @@ from transformers import AutoProcessor, BlipForConditionalGeneration
 from medblip.config import DecodeConfig, ModelConfig
 from medblip.errors import CheckpointError
 from medblip.models.blip import BlipCaptioner
+from medblip.models.blip_patches import stock_attention
 from medblip.models.captioner import load_captioner
 
 CAPTIONS = ["chest x - ray", "normal chest x - ray with no left pleural effusion", "a nodule"]
@@ -156,11 +157,10 @@ def test_saved_folder_loads_with_plain_transformers(
     network = BlipForConditionalGeneration.from_pretrained(tmp_path)
     processor = AutoProcessor.from_pretrained(tmp_path)
     ids = torch.tensor([[5, 6, 7]])
-    torch.testing.assert_close(
-        network(pixel_values=pixels[:1], input_ids=ids).logits,
-        captioner.network(pixel_values=pixels[:1], input_ids=ids).logits,
-        rtol=0, atol=0,
-    )  # fmt: skip
+    with stock_attention(captioner.network):
+        ours = captioner.network(pixel_values=pixels[:1], input_ids=ids).logits
+    stock = network(pixel_values=pixels[:1], input_ids=ids).logits
+    torch.testing.assert_close(stock, ours, rtol=0, atol=0)
     assert processor.tokenizer.decode([6, 7], skip_special_tokens=True) == "a chest"
     assert not list(tmp_path.glob("*.bin"))
 

@@ -36,13 +36,16 @@ def three_steps(captioner: BlipCaptioner, pixels: torch.Tensor, cfg: RunConfig) 
     return {name for name in before if not torch.equal(before[name], after[name])}
 
 
-@pytest.mark.parametrize("preset", ["full", "decoder", "encoder"])
+@pytest.mark.parametrize("preset", ["full", "decoder", "encoder", "cross-attention"])
 def test_presets_move_exactly_what_they_name(
     captioner: BlipCaptioner, pixels: torch.Tensor, preset: str
 ) -> None:
     names = {name for name, _ in captioner.network.named_parameters()}
     vision = {name for name in names if name.startswith("vision_model.")}
-    expected = {"full": names, "decoder": names - vision, "encoder": vision}[preset]
+    between = {name for name in names if ".crossattention." in name}
+    expected = {
+        "full": names, "decoder": names - vision, "encoder": vision, "cross-attention": between,
+    }[preset]  # fmt: skip
     moved = three_steps(captioner, pixels, settings(preset=preset))
     # token types are fed nowhere and keys' biases cancel in the softmax: they have no gradient
     still = {n for n in expected - moved if not n.endswith(("key.bias", "pooler.dense.bias"))}
@@ -126,3 +129,16 @@ def test_frozen_modules_are_in_eval_mode(captioner: BlipCaptioner) -> None:
     eval_frozen(captioner.network)
     assert not captioner.network.vision_model.training
     assert captioner.network.text_decoder.training
+
+
+def test_rates_decay_from_layer_to_layer(captioner: BlipCaptioner) -> None:
+    """Two layers: embeddings 1/8, first layer 1/4, second 1/2, head and words 1."""
+    matches, rates = apply_rules(captioner.network, [(".", 8.0)], layer_decay=0.5)
+    assert rates["vision_model.embeddings.class_embedding"] == 1.0
+    assert rates["vision_model.encoder.layers.0.mlp.fc1.weight"] == 2.0
+    assert rates["vision_model.encoder.layers.1.mlp.fc1.weight"] == 4.0
+    assert rates["vision_model.post_layernorm.weight"] == 8.0
+    assert rates["text_decoder.bert.embeddings.position_embeddings.weight"] == 1.0
+    assert rates["text_decoder.bert.embeddings.word_embeddings.weight"] == 8.0
+    assert rates["text_decoder.bert.encoder.layer.0.crossattention.self.query.weight"] == 2.0
+    assert (matches[0].rate, matches[0].lowest) == (8.0, 1.0)

@@ -1,0 +1,125 @@
+"""Cross-entropy over a large vocabulary without the logits in memory.
+
+The last linear layer and the loss are computed together, a few hundred rows at a time, and the
+gradients are formed in the same pass: at BLIP's 30,524 words a batch of 64 x 40 tokens keeps
+8 MB of logits instead of 313 MB (fp32), and each is written once.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch.nn import functional
+
+__all__ = ["linear_cross_entropy", "row_losses"]
+
+#: Rows whose logits are held at once: 256 x 30,524 x 4 bytes are 31 MB.
+_CHUNK_ROWS = 256
+
+
+def linear_cross_entropy(
+    hidden_ND: torch.Tensor,
+    weight_VD: torch.Tensor,
+    bias_V: torch.Tensor,
+    targets_N: torch.Tensor,
+    smoothing: float = 0.0,
+) -> torch.Tensor:
+    """Return the summed cross-entropy of `hidden @ weight.T + bias` against `targets`, a scalar.
+
+    Equal to `functional.cross_entropy(..., label_smoothing=smoothing, reduction="sum")` on the
+    logits, held by a test; the loss is float32 whatever the inputs are.
+
+    Args:
+        hidden_ND: Rows to classify; only rows that are trained on.
+        weight_VD: Output embedding.
+        bias_V: Of the output layer.
+        targets_N: int64, one class per row.
+        smoothing: Share of the probability that is spread over all classes.
+    """
+    parts = _as_autocast(hidden_ND, weight_VD, bias_V)
+    apply: Any = _LinearCrossEntropy.apply  # untyped in torch
+    loss: torch.Tensor = apply(*parts, targets_N, smoothing)
+    return loss
+
+
+@torch.no_grad()
+def row_losses(
+    hidden_ND: torch.Tensor, weight_VD: torch.Tensor, bias_V: torch.Tensor, targets_N: torch.Tensor
+) -> torch.Tensor:
+    """Return the cross-entropy of each row, float32 (N,), without a gradient."""
+    hidden_ND, weight_VD, bias_V = _as_autocast(hidden_ND, weight_VD, bias_V)
+    losses = [
+        functional.cross_entropy(
+            functional.linear(hidden_ND[start : start + _CHUNK_ROWS], weight_VD, bias_V).float(),
+            targets_N[start : start + _CHUNK_ROWS],
+            reduction="none",
+        )
+        for start in range(0, len(hidden_ND), _CHUNK_ROWS)
+    ]
+    return torch.cat(losses) if losses else hidden_ND.new_zeros(0, dtype=torch.float32)
+
+
+def _as_autocast(*tensors: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    """Do what autocast does to a linear layer; a function of our own it leaves alone."""
+    kind = tensors[0].device.type
+    if not torch.is_autocast_enabled(kind):
+        return tensors
+    return tuple(tensor.to(torch.get_autocast_dtype(kind)) for tensor in tensors)
+
+
+class _LinearCrossEntropy(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any,
+        hidden: torch.Tensor,
+        weight: torch.Tensor,
+        bias: torch.Tensor,
+        targets: torch.Tensor,
+        smoothing: float,
+    ) -> torch.Tensor:
+        need_hidden, need_weight, need_bias = ctx.needs_input_grad[:3]
+        d_hidden = torch.empty_like(hidden) if need_hidden else None
+        # sums over chunks are kept in float32, as one large matrix product would accumulate them
+        d_weight = torch.zeros_like(weight, dtype=torch.float32) if need_weight else None
+        d_bias = torch.zeros_like(bias, dtype=torch.float32) if need_bias else None
+        total = hidden.new_zeros((), dtype=torch.float32)
+        classes = weight.shape[0]
+        for start in range(0, len(hidden), _CHUNK_ROWS):
+            rows = slice(start, start + _CHUNK_ROWS)
+            logits = functional.linear(hidden[rows], weight, bias).float()
+            norm = logits.logsumexp(dim=1)
+            picked = logits.gather(1, targets[rows, None]).squeeze(1)
+            total += (norm - (1 - smoothing) * picked).sum()
+            if smoothing:
+                total -= smoothing / classes * logits.sum()
+            if not (need_hidden or need_weight or need_bias):
+                continue
+            d_logits = logits.sub_(norm[:, None]).exp_()  # the probabilities, in place
+            d_logits.sub_(smoothing / classes)
+            d_logits.scatter_add_(
+                1, targets[rows, None], d_logits.new_full((len(d_logits), 1), smoothing - 1)
+            )
+            if d_bias is not None:
+                d_bias += d_logits.sum(dim=0)
+            small = d_logits.to(hidden.dtype)
+            if d_hidden is not None:
+                d_hidden[rows] = small @ weight
+            if d_weight is not None:
+                d_weight += small.t() @ hidden[rows]
+        ctx.save_for_backward(d_hidden, d_weight, d_bias)
+        ctx.dtypes = weight.dtype, bias.dtype
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, *grads: torch.Tensor) -> Any:
+        d_hidden, d_weight, d_bias = ctx.saved_tensors
+        scale = grads[0]
+        weight_dtype, bias_dtype = ctx.dtypes
+        return (
+            None if d_hidden is None else d_hidden.mul_(scale.to(d_hidden.dtype)),
+            None if d_weight is None else d_weight.mul_(scale).to(weight_dtype),
+            None if d_bias is None else d_bias.mul_(scale).to(bias_dtype),
+            None,
+            None,
+        )

@@ -1,0 +1,297 @@
+"""Every setting of a run: typed, frozen, with its default. Nothing else.
+
+`medblip.config` reads them from TOML, applies overrides and writes them as JSON.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from typing import Any, Literal, TypeVar, dataclass_transform
+
+from pydantic import ConfigDict
+from pydantic.dataclasses import dataclass as pydantic_dataclass
+
+__all__ = [
+    "BUNDLED",
+    "DataConfig",
+    "DecodeConfig",
+    "EvalConfig",
+    "FreezeConfig",
+    "LoraConfig",
+    "ModelConfig",
+    "OptimConfig",
+    "RunConfig",
+    "TrackConfig",
+    "TrainConfig",
+]
+
+T = TypeVar("T")
+#: Name of the captioner that ships inside the package.
+BUNDLED = "bundled"
+
+
+@dataclass_transform(kw_only_default=True, frozen_default=True)
+def _config(cls: type[T]) -> type[T]:
+    """Make a frozen, keyword-only dataclass that refuses unknown keys; applied here only."""
+    decorate: Any = pydantic_dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
+    made: type[T] = decorate(cls)
+    return made
+
+
+@_config
+class DataConfig:
+    """Which prepared data set, and how much of it.
+
+    Args:
+        root: Folder with `manifest.jsonl`, made by `medblip data prepare` or `data phantoms`.
+        max_tokens: Longer captions are cut here when they become labels, never when scored.
+        captions: What training reads where the data set was prepared with cleaning rules:
+            `cleaned` or `raw`. Scores are always computed on the raw ones.
+    """
+
+    root: str = "data/phantoms"
+    max_tokens: int = 64
+    captions: Literal["cleaned", "raw"] = "cleaned"
+
+
+@_config
+class ModelConfig:
+    """Which captioner to start from.
+
+    Args:
+        name: `bundled`, a folder that `from_pretrained` reads, a run directory, or a hub id.
+        revision: Commit of a hub id; None takes its main branch.
+        prompt: Words that every caption begins with; never trained on, cut from the output.
+    """
+
+    name: str = BUNDLED
+    revision: str | None = None
+    prompt: str = ""
+
+
+@_config
+class FreezeConfig:
+    """Which parameters train, and how fast.
+
+    Args:
+        preset: `full`, `decoder`, `encoder` (the paper's three), `cross-attention`, `lora`, or
+            `custom` (rules only).
+        rules: Ordered `[regex, rate]` pairs tried before the preset's; rate is a learning rate or
+            `"frozen"`. The first regex found in a parameter's name decides; every parameter must
+            match one.
+    """
+
+    preset: Literal["full", "decoder", "encoder", "cross-attention", "lora", "custom"] = "full"
+    rules: tuple[tuple[str, float | Literal["frozen"]], ...] = ()
+
+    def __post_init__(self) -> None:
+        for pattern, _ in self.rules:
+            try:
+                re.compile(pattern)
+            except re.error as error:
+                raise ValueError(f"freeze.rules: {pattern!r} is not a regex ({error})") from None
+        if self.preset == "custom" and not self.rules:
+            raise ValueError('freeze.preset = "custom" needs freeze.rules')
+
+
+@_config
+class LoraConfig:
+    """Low-rank adapters (arXiv 2106.09685), used when `freeze.preset` is `lora`.
+
+    Args:
+        rank: Rank of each update.
+        alpha: Update is scaled by alpha / rank.
+        dropout: On the adapter's input.
+        towers: Adapt the linear layers of the vision encoder, the text decoder, or both.
+        train_embeddings: Also train the word embeddings (tied to the output layer) in full: needed
+            when the captions hold words that the captioner has never seen.
+    """
+
+    rank: int = 16
+    alpha: float = 32.0
+    dropout: float = 0.0
+    towers: tuple[Literal["vision", "text"], ...] = ("vision", "text")
+    train_embeddings: bool = True
+
+
+@_config
+class OptimConfig:
+    """AdamW with linear warm-up and cosine decay.
+
+    The defaults are the bundled captioner's: its encoder already sees, its vocabulary is new.
+
+    Args:
+        lr: Peak rate of the preset's trainable parameters.
+        vision_factor: Times `lr`: rate of the vision encoder.
+        words_factor: Times `lr`: rate of the word embeddings and of the head that is tied to them.
+        layer_decay: A layer's rate is the next higher one's times this (arXiv 1801.06146):
+            the lowest layers, which know most that is general, move least. 1.0 is off.
+        weight_decay: On matrices only; never on biases, norms or frozen parameters.
+        warmup: Share of all steps.
+        final_lr: Rate at the end, as a share of the peak.
+        clip_norm: Largest gradient norm.
+        label_smoothing: As BLIP trains (0.1).
+    """
+
+    lr: float = 1e-3
+    vision_factor: float = 0.1
+    words_factor: float = 10.0
+    layer_decay: float = 1.0
+    weight_decay: float = 0.05
+    warmup: float = 0.08
+    final_lr: float = 0.02
+    clip_norm: float = 1.0
+    label_smoothing: float = 0.1
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.warmup < 1:
+            raise ValueError(f"optim.warmup is a share of all steps, 0 to 1; got {self.warmup}")
+        if not 0 < self.layer_decay <= 1:
+            raise ValueError(f"optim.layer_decay is above 0, at most 1; got {self.layer_decay}")
+        for name in ("lr", "vision_factor", "words_factor"):
+            if getattr(self, name) <= 0:
+                raise ValueError(f"optim.{name} must be positive; got {getattr(self, name)}")
+
+
+@_config
+class TrainConfig:
+    """How long, how often to look, and what counts as best.
+
+    Args:
+        epochs: Times that each caption is seen.
+        batch_size: Captions per optimizer step, over all processes.
+        micro_batch_size: Captions per forward pass of one process; None: the largest that fits.
+            The objective is the same for any value, because the loss is divided by the tokens of
+            the whole batch.
+        validations: How many times per run the validation split is captioned and scored.
+        validation_images: Captioned at each of them (the first ones); the loss takes as many.
+        loss_validations: How many times per run the token loss on them is measured.
+        select: The best checkpoint maximises this metric of the validation captions: any lexical or
+            audit metric of `medblip evaluate`, `loss` (its negative), or a mix of weights, such as
+            `{CIDEr-D = 1.0, BLEU-4 = 0.5}`.
+        patience: Stop after so many validations without a better one; None: never.
+        collapse: What happens when captions stop depending on the image: `warn`, `stop` or `off`.
+        loss_limit: Mean loss per token at which a run counts as diverged (ln of BLIP's vocabulary,
+            a blind guess, is 10.3).
+        save_every: Steps between resumable checkpoints; None: 500. One is also kept at each
+            validation, at the end, and when the run is interrupted.
+        keep_checkpoints: How many resumable ones stay; the best is kept besides.
+        seed: Of the sample order, of new parameters and of dropout.
+        precision: `auto` is bf16 on a GPU that has it, else fp32; `fp16` scales its loss.
+        device: `auto`, `cpu`, `cuda`, `cuda:1`, `mps`.
+        workers: Threads that read batches ahead of the step; 0 reads within the step.
+        gradient_checkpointing: Trade time for memory.
+        compile: Compile the network with torch.compile.
+        sharding: On several processes, keep the whole network in each (`ddp`) or a share (`fsdp`).
+        feature_cache: A frozen encoder runs once per image and its output is kept on the disk:
+            `auto` (beside the data set, if there is room), `off`, or a folder for it.
+        feature_dtype: Of the kept output; fp16 is half the space (docs/training.md has its error).
+    """
+
+    epochs: int = 3
+    batch_size: int = 8
+    micro_batch_size: int | None = None
+    validations: int = 2
+    validation_images: int = 256
+    loss_validations: int = 8
+    select: str | dict[str, float] = "CIDEr-D"
+    patience: int | None = None
+    collapse: Literal["warn", "stop", "off"] = "warn"
+    loss_limit: float = 50.0
+    save_every: int | None = None
+    keep_checkpoints: int = 1
+    seed: int = 0
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    device: str = "auto"
+    workers: int = 2
+    gradient_checkpointing: bool = False
+    compile: bool = False
+    sharding: Literal["ddp", "fsdp"] = "ddp"
+    feature_cache: str = "auto"
+    feature_dtype: Literal["fp16", "fp32"] = "fp16"
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "batch_size", "validations", "validation_images",
+                     "loss_validations", "keep_checkpoints"):  # fmt: skip
+            if getattr(self, name) < 1:
+                raise ValueError(f"train.{name} must be at least 1; got {getattr(self, name)}")
+        for name in ("micro_batch_size", "save_every", "patience"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ValueError(f"train.{name}: at least 1; got {value}")
+        if self.workers < 0:
+            raise ValueError(f"train.workers: 0 or more; got {self.workers}")
+        if isinstance(self.select, dict) and not any(self.select.values()):
+            raise ValueError("train.select: a mix needs at least one weight that is not 0")
+
+
+@_config
+class TrackConfig:
+    """Where a run is followed, besides `metrics.jsonl`; needs `pip install 'medblip[track]'`.
+
+    Args:
+        tools: `tensorboard` (files in the run directory), `wandb`, `mlflow`, `trackio`: the last
+            three as their own environment variables say, offline included.
+        project: Name of the project there.
+    """
+
+    tools: tuple[Literal["tensorboard", "wandb", "mlflow", "trackio"], ...] = ()
+    project: str = "medblip"
+
+
+@_config
+class DecodeConfig:
+    """How captions are generated; the same object reaches every layer.
+
+    Args:
+        num_beams: 1 is greedy.
+        max_new_tokens: Generated tokens at most, prompt not counted.
+        min_new_tokens: No end of caption before.
+        length_penalty: Beam score = sum of log-probabilities / length ** penalty.
+        repetition_penalty: 1.0 is none (arXiv 1909.05858).
+        no_repeat_ngram_size: 0 is off.
+        batch_size: Images per call; changes speed only.
+    """
+
+    num_beams: int = 3
+    max_new_tokens: int = 64
+    min_new_tokens: int = 0
+    length_penalty: float = 1.0
+    repetition_penalty: float = 1.0
+    no_repeat_ngram_size: int = 0
+    batch_size: int = 64
+
+    def __post_init__(self) -> None:
+        if self.num_beams < 1 or self.batch_size < 1 or self.max_new_tokens < 1:
+            raise ValueError("decode.num_beams, batch_size and max_new_tokens must be at least 1")
+        if self.min_new_tokens > self.max_new_tokens:
+            raise ValueError("decode.min_new_tokens must not exceed decode.max_new_tokens")
+
+
+@_config
+class EvalConfig:
+    """How sure the scores are.
+
+    Args:
+        resamples: Bootstrap resamples behind each 95 % interval.
+        seed: Of the resampling.
+    """
+
+    resamples: int = 1000
+    seed: int = 0
+
+
+@_config
+class RunConfig:
+    """One run: everything that decides its result, besides the machine."""
+
+    data: DataConfig = dataclasses.field(default_factory=DataConfig)
+    model: ModelConfig = dataclasses.field(default_factory=ModelConfig)
+    freeze: FreezeConfig = dataclasses.field(default_factory=FreezeConfig)
+    lora: LoraConfig = dataclasses.field(default_factory=LoraConfig)
+    optim: OptimConfig = dataclasses.field(default_factory=OptimConfig)
+    train: TrainConfig = dataclasses.field(default_factory=TrainConfig)
+    track: TrackConfig = dataclasses.field(default_factory=TrackConfig)
+    decode: DecodeConfig = dataclasses.field(default_factory=DecodeConfig)
+    eval: EvalConfig = dataclasses.field(default_factory=EvalConfig)
