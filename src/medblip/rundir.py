@@ -8,13 +8,14 @@ import os
 import platform
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from medblip.errors import RunError, explain
-from medblip.files import explain_os_errors, lock
+from medblip.files import explain_os_errors, lock, write_text
+from medblip.schema import dump_jsonl, read_jsonl
 
 __all__ = ["RunDir", "environment"]
 
@@ -27,6 +28,7 @@ class RunDir:
     ├── config.json  environment.json  trainable.json (which parameters train, at which rate)
     ├── metrics.jsonl                 one record per line, append-only
     ├── checkpoints/best/             loads with `from_pretrained`
+    ├── checkpoints/step-000123/      the same, and what a resumed run needs (`medblip.checkpoint`)
     ├── train.json                    written last: the run is complete
     ├── predictions/<split>.jsonl     {id, caption, logprob};  <split>.json: how they were made
     ├── scores/<split>.json           value, interval, n, signature;  .npz: per-image statistics
@@ -45,6 +47,7 @@ class RunDir:
     environment = property(lambda self: self.path / "environment.json")
     trainable = property(lambda self: self.path / "trainable.json")
     metrics = property(lambda self: self.path / "metrics.jsonl")
+    checkpoints = property(lambda self: self.path / "checkpoints")
     checkpoint = property(lambda self: self.path / "checkpoints" / "best")
     completion = property(lambda self: self.path / "train.json")
     report = property(lambda self: self.path / "report.html")
@@ -60,6 +63,12 @@ class RunDir:
     def maps(self, split: str) -> Path:
         """Return the path of the attention maps of one split."""
         return self.path / "maps" / f"{split}.json"
+
+    def cut_metrics(self, keep: Callable[[dict[str, Any]], bool]) -> None:
+        """Forget the records that will be made again, and a line that a kill has torn."""
+        if self.metrics.exists():
+            rows = read_jsonl(self.metrics, tolerate_torn_tail=True)
+            write_text(self.metrics, dump_jsonl(row for row in rows if keep(row)))
 
     def append_metrics(self, record: dict[str, Any]) -> None:
         """Append one record to `metrics.jsonl` in a single write."""
@@ -97,12 +106,16 @@ class RunDir:
             self.path.replace(retired)
         try:
             yield
-        except BaseException:
-            if occupied:
+        except BaseException as error:
+            if occupied and not getattr(error, "resumable", False):
                 shutil.rmtree(self.path, ignore_errors=True)
                 retired.replace(self.path)
             raise
         shutil.rmtree(retired, ignore_errors=True)
+
+    def forget_replaced(self) -> None:
+        """Delete the run that this one, complete by now, was to replace."""
+        shutil.rmtree(self.path.with_name(self.path.name + ".old.partial"), ignore_errors=True)
 
     def lock(self) -> contextlib.AbstractContextManager[None]:
         """Hold `LOCK` while writing into the run; see `medblip.files.lock`."""

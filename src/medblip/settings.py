@@ -176,7 +176,8 @@ class TrainConfig:
             a blind guess, is 10.3).
         save_every: Steps between resumable checkpoints; None: 500. One is also kept at each
             validation, at the end, and when the run is interrupted.
-        keep_checkpoints: How many resumable ones stay; the best is kept besides.
+        keep_checkpoints: How many resumable ones stay, so that a damaged one has a predecessor;
+            the best is kept besides.
         seed: Of the sample order, of new parameters and of dropout.
         precision: `auto` is bf16 on a GPU that has it, else fp32; `fp16` scales its loss.
         device: `auto`, `cpu`, `cuda`, `cuda:1`, `mps`.
@@ -200,7 +201,7 @@ class TrainConfig:
     collapse: Literal["warn", "stop", "off"] = "warn"
     loss_limit: float = 50.0
     save_every: int | None = None
-    keep_checkpoints: int = 1
+    keep_checkpoints: int = 2
     seed: int = 0
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     device: str = "auto"
@@ -276,10 +277,14 @@ class EvalConfig:
     Args:
         resamples: Bootstrap resamples behind each 95 % interval.
         seed: Of the resampling.
+        bertscore: Encoder of BERTScore where `train.select` names it.
+        cosine: Encoder of sentence similarity where `train.select` names it.
     """
 
     resamples: int = 1000
     seed: int = 0
+    bertscore: str | None = None
+    cosine: str | None = None
 
 
 @_config

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from medblip.stages.compare import Compared
     from medblip.stages.demo import Demonstrated
     from medblip.stages.prepare import Plan, Prepared
+    from medblip.stages.train.plan import Planned
 
 _AUDIT = ("audit-", "error-")
 _SIGNS = {"mean_words": "words on average", "repeated_4grams": "repeated 4-grams"}
@@ -35,6 +36,7 @@ __all__ = [
     "prepared_table",
     "score_table",
     "signature_lines",
+    "training_table",
 ]
 
 
@@ -228,3 +230,25 @@ def label_lines(result: Checked) -> str:
             f"    label    {row['label']}",
         ]
     return "\n".join(lines)
+
+
+def training_table(planned: Planned) -> Table:
+    """Return what `train --dry-run` found, with units."""
+    cached = planned.feature_cache_mb > 0
+    rows = {
+        "trains": f"{planned.parameters_trainable:,} of {planned.parameters_total:,} parameters",
+        "captions": f"{planned.captions:,}, {planned.padding_share:.1%} padding",
+        "steps": f"{planned.steps:,}, {planned.micro_batch_size} captions per pass",
+        "work per step": f"{planned.gflop_per_step:,.0f} GFLOP"
+        + (" (features of the frozen encoder cached)" if cached else ""),
+        "memory": f"{planned.weights_mb:,.0f} MB weights, gradients and optimizer; "
+        f"{planned.activations_mb:,.0f} MB kept per pass",
+        "feature cache": f"{planned.feature_cache_mb:,.0f} MB on the disk, "
+        f"{planned.feature_seconds:,.0f} s once" if cached else "none",
+        "time": f"{planned.seconds_per_step:.3g} s per step, {planned.hours:.3g} h without "
+        f"validation ({planned.device}, {planned.precision})",
+    }  # fmt: skip
+    table = Table(title="What would be trained (nothing was written)", show_header=False)
+    for name, text in rows.items():
+        table.add_row(name, text)
+    return table

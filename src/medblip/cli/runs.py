@@ -31,18 +31,48 @@ def train(
     overrides: Overrides = None,
     seed: Seed = None,
     device: Device = None,
+    feature_cache: Annotated[
+        str | None,
+        typer.Option(
+            "--feature-cache",
+            help="Where a frozen encoder's output is kept: auto, off or a folder.",
+        ),
+    ] = None,
+    resume: Annotated[
+        str, typer.Option("--resume", help="auto: go on with an interrupted run; off: refuse it.")
+    ] = "auto",
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what would be trained, and how long it takes.")
+    ] = False,
     force: Force = False,
     as_json: AsJson = False,
 ) -> None:
     """Fine-tune a captioner; keep the best checkpoint by a metric on the validation split.
 
-    Settings live in sections: data, model, freeze, lora, optim, train, decode, eval.
+    Settings live in sections: data, model, freeze, lora, optim, train, track, decode, eval. Several
+    GPUs: `torchrun --nproc-per-node 4 -m medblip train ...`.
     """
+    settings = list(overrides or [])
+    if feature_cache is not None:
+        settings.append(f"train.feature_cache={feature_cache!r}")
+    if dry_run:
+        from medblip import plan
+
+        planned = plan(config, data, overrides=settings, seed=seed, device=device)
+        if not as_json:
+            from medblip.models.freeze import Match, match_table
+            from medblip.tables import training_table
+
+            print_table(match_table([Match(**rule) for rule in planned.rules]))
+            print_table(training_table(planned))
+        finish(planned, as_json)
+        return
     from medblip import train as run
 
     result = run(
-        config, data, out, overrides=overrides or [], seed=seed, device=device, force=force
-    )
+        config, data, out, overrides=settings, seed=seed, device=device, resume=resume,
+        force=force,
+    )  # fmt: skip
     finish(result, as_json)
 
 

@@ -7,6 +7,8 @@ torch is imported only where a tensor is made.
 from __future__ import annotations
 
 import contextlib
+import hashlib
+import json
 import os
 import time
 from collections.abc import Sequence
@@ -87,6 +89,17 @@ class Pixels:
 
     def __len__(self) -> int:
         return len(self._paths)
+
+    def digest(self) -> str:
+        """Return a hash of the images in their order: of their stored pixels, or of their files."""
+        digest = hashlib.sha256(self._resize.name.encode())
+        if self._store is not None:
+            digest.update(json.dumps([s.crc32 for s in self._store.shards]).encode())
+            digest.update(json.dumps(self._rows).encode())
+        else:
+            for path in self._paths:
+                digest.update(hashlib.sha256(path.read_bytes()).digest())
+        return digest.hexdigest()[:32]
 
     def raw_batch(self, indices: Sequence[int] | np.ndarray) -> np.ndarray:
         """Return uint8 (B, 1, H, W) when every image is grey, else (B, 3, H, W)."""
@@ -180,18 +193,22 @@ def epoch_order(count: int, *, seed: int, epoch: int) -> np.ndarray:
 
 
 def length_bucketed_batches(
-    lengths: Sequence[int], order: np.ndarray, batch_size: int
+    lengths: Sequence[int], batch_size: int, *, seed: int, epoch: int
 ) -> list[np.ndarray]:
-    """Cut an epoch's order into batches of captions of nearly equal length.
+    """Cut one epoch into batches of captions of nearly equal length.
 
-    Samples are sorted by length within windows of 16 batches of `order`, so that batches stay
-    random but hold little padding.
+    Samples are sorted by length within windows of at least 4,096 of the epoch's order, and the
+    batches are shuffled: random, and at most a tenth of the tokens is padding (held by a test on
+    ROCO's captions; batches as they come pad a batch of 64 to 3 times its tokens). A function of
+    its arguments alone: no process, worker or earlier epoch changes it.
     """
+    order = epoch_order(len(lengths), seed=seed, epoch=epoch)
+    size = np.asarray(lengths)
     batches: list[np.ndarray] = []
-    window = 16 * batch_size
+    window = batch_size * max(16, -(-4096 // batch_size))
     for start in range(0, len(order), window):
         part = order[start : start + window]
-        by_length = part[np.argsort([lengths[int(i)] for i in part], kind="stable")]
+        by_length = part[np.argsort(size[part], kind="stable")]
         batches += [by_length[at : at + batch_size] for at in range(0, len(part), batch_size)]
-    shuffled = np.argsort([int(batch[0]) for batch in batches], kind="stable")
+    shuffled = np.random.default_rng([seed, epoch, 1]).permutation(len(batches))
     return [batches[index] for index in shuffled]

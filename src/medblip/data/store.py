@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "SHARD_ROWS", "PixelStore", "Resize", "Shard", "file_crc32", "ids_digest", "normalised",
-    "write_index",
+    "normalised_on", "write_index",
 ]  # fmt: skip
 
 #: Images per shard: 38 MB of grey images at 384 x 384, so that a kill costs a second of work.
@@ -197,6 +197,19 @@ def normalised(pixels: np.ndarray, mean: Sequence[float], std: Sequence[float]) 
             plane = image[channel if len(image) == 3 else 0]
             np.take(table, plane, out=out[index, channel], mode="clip")  # "clip" needs no buffer
     return torch.from_numpy(out)
+
+
+def normalised_on(
+    device: torch.device, pixels: torch.Tensor, mean: Sequence[float], std: Sequence[float]
+) -> torch.Tensor:
+    """Return the same as `normalised`, computed where the network is: a quarter of the transfer."""
+    import torch
+
+    if device.type == "cpu":
+        return normalised(pixels.numpy(), mean, std)
+    shift = torch.tensor([255 * m for m in mean], device=device).view(1, 3, 1, 1)
+    scale = torch.tensor([255 * s for s in std], device=device).view(1, 3, 1, 1)
+    return pixels.to(device, non_blocking=True).float().sub(shift).div_(scale)
 
 
 def _read_index(folder: Path) -> dict[str, Any]:

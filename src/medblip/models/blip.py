@@ -8,6 +8,7 @@ not offer (modeling_blip.py, BlipForConditionalGeneration).
 from __future__ import annotations
 
 import contextlib
+import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Self
@@ -46,6 +47,8 @@ class BlipCaptioner:
         self.network = network
         self.processor = processor
         self.prompt = prompt
+        self._vision: Any = None  # compiled towers, if any
+        self._bert: Any = None
         image = processor.image_processor
         self.image_size: tuple[int, int] = (image.size["height"], image.size["width"])
         self.image_resample: str = Image.Resampling(image.resample).name.lower()
@@ -110,6 +113,19 @@ class BlipCaptioner:
         """Whether any parameter of the vision encoder takes a gradient."""
         return any(p.requires_grad for p in self.network.vision_model.parameters())
 
+    def encoder_digest(self) -> str:
+        """Return a hash of the vision encoder: weights, buffers and settings."""
+        digest = hashlib.sha256(self.network.config.vision_config.to_json_string().encode())
+        for name, tensor in sorted(self.network.vision_model.state_dict().items()):
+            digest.update(name.encode())
+            digest.update(tensor.detach().float().cpu().contiguous().numpy().tobytes())
+        return digest.hexdigest()[:32]
+
+    def compile(self) -> None:
+        """Let torch.compile fuse both towers; generation stays as it is."""
+        self._vision = torch.compile(self.network.vision_model)
+        self._bert = torch.compile(self._decoder.bert, dynamic=True)
+
     def tokenize(self, captions: list[str], max_tokens: int) -> list[list[int]]:
         """Return token ids per caption: start token, prompt, words, end token.
 
@@ -150,7 +166,7 @@ class BlipCaptioner:
 
     def encode(self, pixels: torch.Tensor) -> torch.Tensor:
         """Run the vision encoder: (B, 3, H, W) -> (B, P, D); without a graph when it is frozen."""
-        vision = self.network.vision_model
+        vision = self._vision or self.network.vision_model
         with torch.set_grad_enabled(self.encoder_trains and torch.is_grad_enabled()):
             embeds_BPD: torch.Tensor = vision(pixel_values=pixels.to(self.device)).last_hidden_state
         return embeds_BPD
@@ -248,7 +264,10 @@ class BlipCaptioner:
 
     def _states(self, embeds_BPD: torch.Tensor, batch: TokenBatch) -> torch.Tensor:
         """Return the decoder's states (N, D) at the positions that predict a trained-on token."""
-        states_BTD = self._decoder.bert(
+        kind = embeds_BPD.device.type
+        if torch.is_autocast_enabled(kind):  # once, not once per layer for keys and for values
+            embeds_BPD = embeds_BPD.to(torch.get_autocast_dtype(kind))
+        states_BTD = (self._bert or self._decoder.bert)(
             input_ids=batch.input_ids,
             attention_mask=batch.attention_mask,
             encoder_hidden_states=embeds_BPD,

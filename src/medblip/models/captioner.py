@@ -56,6 +56,12 @@ class Captioner(Protocol):
     def encoder_trains(self) -> bool:
         """Whether any parameter of the image encoder takes a gradient."""
 
+    def encoder_digest(self) -> str:
+        """Return a hash of all that decides the output of the image encoder, but the image."""
+
+    def compile(self) -> None:
+        """Let torch.compile fuse what `encode` and `token_losses` run."""
+
     def tokenize(self, captions: list[str], max_tokens: int) -> list[list[int]]:
         """Return token ids per caption, start token, prompt and end token included."""
 

@@ -31,7 +31,8 @@ __all__ = [
 FROZEN = "frozen"
 _VISION = r"(^|\.)vision_model\."
 _WORDS = r"\.word_embeddings\.|\.cls\.predictions\."
-#: The paper's three regimes, what joins the two towers, and LoRA; `lr`, `vision` and `words` are rates of `optim`.
+#: The paper's three regimes, what joins the two towers, and LoRA. `lr`, `vision` and `words` are
+#: rates of `optim`.
 _PRESETS: dict[str, tuple[tuple[str, str], ...]] = {
     "full": ((_VISION, "vision"), (_WORDS, "words"), (".", "lr")),
     "decoder": ((_VISION, FROZEN), (_WORDS, "words"), (".", "lr")),

@@ -107,7 +107,7 @@ def demo(
         console().rule(name)
         redo[name] = force
         if name in VARIANTS and (force or not run.completion.exists()):
-            train(demo_config(name, data, epochs=epochs, seed=seed), out=run.path, force=True)
+            train(demo_config(name, data, epochs=epochs, seed=seed), out=run.path, force=force)
             redo[name] = True
         if redo[name] or not run.predictions("test").exists():
             caption(run.path, data, model=None if name in VARIANTS else BUNDLED, force=True)

@@ -1,5 +1,6 @@
 """Stage `train`: fine-tune on the training split, keep the best on the validation split."""
 
-from medblip.stages.train.loop import Trained, train, train_step
+from medblip.stages.train.loop import train
+from medblip.stages.train.session import Trained
 
-__all__ = ["Trained", "train", "train_step"]
+__all__ = ["Trained", "train"]
