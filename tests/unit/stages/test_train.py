@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 from safetensors.torch import load_file
+from training_runs import TEXTS, make_data, rows_of, set_to, settings
 
 from medblip import config as configuration
 from medblip.config import RunConfig
@@ -19,47 +18,22 @@ from medblip.errors import ConfigError, DataError, RunError
 from medblip.files import read_json
 from medblip.models.blip import BlipCaptioner
 from medblip.rundir import RunDir
-from medblip.schema import Example, dump_jsonl, read_predictions
+from medblip.schema import read_predictions
 from medblip.stages.caption import caption
 from medblip.stages.train import state, train
 from medblip.stages.train.feed import Micro
 from medblip.stages.train.parts import Part
 from medblip.stages.train.step import Objective, train_step
 
-TEXTS = ("normal chest x - ray", "left pleural effusion", "right nodule with no effusion")
-
 
 @pytest.fixture
 def data(tmp_path: Path) -> Path:
-    """Twelve training, four validation and four test images; brightness decides the caption."""
-    root = tmp_path / "data"
-    (root / "images").mkdir(parents=True)
-    rng = np.random.default_rng(0)
-    rows = []
-    for index in range(20):
-        kind = index % 3
-        pixels = rng.normal(60 + 70 * kind, 10, (32, 32)).clip(0, 255).astype(np.uint8)
-        Image.fromarray(pixels).save(root / "images" / f"{index}.png")
-        split = "train" if index < 12 else "validation" if index < 16 else "test"
-        rows.append(
-            Example(
-                id=str(index), image=f"images/{index}.png", split=split, captions=(TEXTS[kind],)
-            )
-        )
-    (root / "manifest.jsonl").write_text(dump_jsonl(rows))
-    return root
+    return make_data(tmp_path / "data")
 
 
 @pytest.fixture
 def cfg(tiny_folder: Path, data: Path) -> RunConfig:
-    return configuration.load(
-        None,
-        [
-            f"model.name={tiny_folder}", f"data.root={data}", "train.epochs=2",
-            "train.batch_size=4", "train.validations=2", "train.device=cpu",
-            "decode.max_new_tokens=8", "optim.lr=0.003",
-        ],
-    )  # fmt: skip
+    return settings(tiny_folder, data)
 
 
 class FixedPixels:
@@ -70,15 +44,6 @@ class FixedPixels:
 
     def raw_batch(self, indices: list[int]) -> np.ndarray:
         return self.pixels[indices].numpy()
-
-
-def set_to(cfg: RunConfig, *overrides: str) -> RunConfig:
-    return configuration.parse(configuration.apply_overrides(configuration.dump(cfg), overrides))
-
-
-def rows_of(run: Path, kind: str) -> list[dict[str, Any]]:
-    rows = [json.loads(line) for line in RunDir(run).metrics.read_text().splitlines()]
-    return [row for row in rows if row["kind"] == kind]
 
 
 def weights(run: Path) -> bytes:
