@@ -149,7 +149,7 @@ class Bench:
         """Return our loss per token, of pixels or of features."""
         if cached:
             rows = torch.randint(len(self.features), (self.args.batch,), device=self.device)
-            embeds = self.features[rows].float()
+            embeds = self.features[rows]
         else:
             embeds = self.captioner.encode(self._pixels())
         return self.captioner.token_losses(embeds, self.texts, 0.0) / len(self.texts.targets)
@@ -195,7 +195,8 @@ class Bench:
     def _one(self, loss: Any, optimizer: torch.optim.Optimizer, stock: bool) -> float:
         repeat = 5 if self.device.type == "cuda" else 1  # so that the queue is full, as in training
         if stock:
-            with stock_attention(self.captioner.network):
+            eager = torch.compiler.set_stance("force_eager")
+            with stock_attention(self.captioner.network), eager:
                 return self._clock(lambda: self.step(loss, optimizer), repeat)
         return self._clock(lambda: self.step(loss, optimizer), repeat)
 
@@ -330,6 +331,7 @@ def main() -> None:
     parser.add_argument("--tokens", type=float, default=40, help="per caption, on average")
     parser.add_argument("--steps", type=int, default=3, help="timed, after one that warms up")
     parser.add_argument("--notebook", action="store_true", help="also time the notebook's recipe")
+    parser.add_argument("--compile", action="store_true", help="ours: torch.compile per layer")
     parser.add_argument("--tiny", action="store_true", help="seconds instead of minutes")
     args = parser.parse_args()
     RunConfig()
@@ -345,6 +347,8 @@ def main() -> None:
         "full_activation_mb": bench.kept_mb(lambda: bench.our_loss(False), False),
     }
     gc.collect()
+    if args.compile:
+        bench.captioner.compile()
     seconds = bench.timed()
     full, stock = seconds["full"], seconds["stock_full"]
     ratios = {
@@ -364,7 +368,8 @@ def main() -> None:
         "ratios": {name: round(value, 3) for name, value in ratios.items()},
         "first_loss_differs_by": agreement["loss"],
         "first_gradient_norm_differs_by": agreement["norm"],
-        "batch": args.batch, "tokens": tokens, "precision": args.precision,
+        "compiled": args.compile, "batch": args.batch, "tokens": tokens,
+        "precision": args.precision,
     }  # fmt: skip
     if bench.device.type == "cuda":
         limit = gpu_limit()

@@ -21,6 +21,7 @@ import numpy as np
 import torch
 import torch.distributed as dist
 from accelerate import Accelerator, DistributedDataParallelKwargs  # type: ignore[import-untyped]
+from accelerate.state import AcceleratorState  # type: ignore[import-untyped]
 from accelerate.utils import InitProcessGroupKwargs  # type: ignore[import-untyped]
 
 from medblip.config import TrackConfig, TrainConfig
@@ -202,8 +203,11 @@ class Engine:
         """Flush the trackers and leave the other processes."""
         if self._tracking:
             self._accelerator.end_training()
-        elif dist.is_available() and dist.is_initialized() and self.world > 1:
+        if self.world > 1 and dist.is_initialized():
             dist.destroy_process_group()
+        # Accelerate remembers device and precision for the whole process: a second training in it
+        # may want others
+        AcceleratorState._reset_state(True)
 
 
 @contextlib.contextmanager

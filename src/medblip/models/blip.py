@@ -47,8 +47,6 @@ class BlipCaptioner:
         self.network = network
         self.processor = processor
         self.prompt = prompt
-        self._vision: Any = None  # compiled towers, if any
-        self._bert: Any = None
         image = processor.image_processor
         self.image_size: tuple[int, int] = (image.size["height"], image.size["width"])
         self.image_resample: str = Image.Resampling(image.resample).name.lower()
@@ -122,9 +120,16 @@ class BlipCaptioner:
         return digest.hexdigest()[:32]
 
     def compile(self) -> None:
-        """Let torch.compile fuse both towers; generation stays as it is."""
-        self._vision = torch.compile(self.network.vision_model)
-        self._bert = torch.compile(self._decoder.bert, dynamic=True)
+        """Let torch.compile fuse each layer; all layers of a tower share what is compiled.
+
+        Generation stays as it is: its cache grows with every token.
+        """
+        settings: Any = torch._dynamo.config
+        settings.recompile_limit = 32  # two towers, with and without gradient, whole and last batch
+        for layer in self.network.vision_model.encoder.layers:
+            layer.compile()
+        for layer in self._decoder.bert.encoder.layer:
+            layer.compile(dynamic=True)
 
     def tokenize(self, captions: list[str], max_tokens: int) -> list[list[int]]:
         """Return token ids per caption: start token, prompt, words, end token.
@@ -166,7 +171,7 @@ class BlipCaptioner:
 
     def encode(self, pixels: torch.Tensor) -> torch.Tensor:
         """Run the vision encoder: (B, 3, H, W) -> (B, P, D); without a graph when it is frozen."""
-        vision = self._vision or self.network.vision_model
+        vision = self.network.vision_model
         with torch.set_grad_enabled(self.encoder_trains and torch.is_grad_enabled()):
             embeds_BPD: torch.Tensor = vision(pixel_values=pixels.to(self.device)).last_hidden_state
         return embeds_BPD
@@ -186,22 +191,23 @@ class BlipCaptioner:
         """Return (caption, mean log-probability per token) for each image of (B, P, D)."""
         start = torch.tensor([self._prompt_ids()], device=self.device).repeat(len(embeds), 1)
         config = self._text_config
-        ids_BT = self._decoder.generate(
-            input_ids=start,
-            attention_mask=torch.ones_like(start),
-            encoder_hidden_states=embeds,
-            bos_token_id=config.bos_token_id,
-            eos_token_id=config.sep_token_id,
-            pad_token_id=config.pad_token_id,
-            do_sample=False,
-            num_beams=decode.num_beams,
-            max_new_tokens=decode.max_new_tokens,
-            min_new_tokens=decode.min_new_tokens or None,
-            length_penalty=decode.length_penalty if decode.num_beams > 1 else None,
-            early_stopping=False if decode.num_beams > 1 else None,
-            repetition_penalty=decode.repetition_penalty,
-            no_repeat_ngram_size=decode.no_repeat_ngram_size,
-        )
+        with torch.compiler.set_stance("force_eager"):
+            ids_BT = self._decoder.generate(
+                input_ids=start,
+                attention_mask=torch.ones_like(start),
+                encoder_hidden_states=embeds,
+                bos_token_id=config.bos_token_id,
+                eos_token_id=config.sep_token_id,
+                pad_token_id=config.pad_token_id,
+                do_sample=False,
+                num_beams=decode.num_beams,
+                max_new_tokens=decode.max_new_tokens,
+                min_new_tokens=decode.min_new_tokens or None,
+                length_penalty=decode.length_penalty if decode.num_beams > 1 else None,
+                early_stopping=False if decode.num_beams > 1 else None,
+                repetition_penalty=decode.repetition_penalty,
+                no_repeat_ngram_size=decode.no_repeat_ngram_size,
+            )
         written = [self._until_end(row[start.shape[1] :].tolist()) for row in ids_BT]
         batch = self.collate([[*self._prompt_ids(), *ids] for ids in written])
         counts = (batch.labels != -100).sum(1)
@@ -265,9 +271,9 @@ class BlipCaptioner:
     def _states(self, embeds_BPD: torch.Tensor, batch: TokenBatch) -> torch.Tensor:
         """Return the decoder's states (N, D) at the positions that predict a trained-on token."""
         kind = embeds_BPD.device.type
-        if torch.is_autocast_enabled(kind):  # once, not once per layer for keys and for values
-            embeds_BPD = embeds_BPD.to(torch.get_autocast_dtype(kind))
-        states_BTD = (self._bert or self._decoder.bert)(
+        mixed = torch.is_autocast_enabled(kind)  # cast once, not per layer, keys and values
+        embeds_BPD = embeds_BPD.to(torch.get_autocast_dtype(kind) if mixed else torch.float32)
+        states_BTD = self._decoder.bert(
             input_ids=batch.input_ids,
             attention_mask=batch.attention_mask,
             encoder_hidden_states=embeds_BPD,

@@ -7,7 +7,7 @@ mended on the way: the mask over image tokens is honoured (BlipTextLayer hands i
 that the attention does not look at), and word embeddings are not changed in place (which breaks
 LoRA with gradient checkpointing).
 
-A method is replaced only if its source is one that the tests have run against; on any other version
+A class is replaced only if its source is one that the tests have run against; on any other version
 the network stays stock, and a warning says so. Maps and generation with a cache run stock code.
 """
 
@@ -18,9 +18,8 @@ import contextlib
 import hashlib
 import inspect
 import textwrap
-import types
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -58,89 +57,98 @@ def patch(network: nn.Module) -> bool:
         )
         return False
     for module in network.modules():
-        replacement = _REPLACEMENTS.get(type(module))
-        if replacement is not None:
-            module.forward = types.MethodType(replacement, module)
+        # another class, not another method of each module: torch.compile then sees layers alike
+        module.__class__ = _FAST.get(type(module), type(module))
     return True
 
 
 @contextlib.contextmanager
 def stock_attention(network: nn.Module) -> Iterator[None]:
     """Run transformers' own attention, which returns its probabilities, inside the block."""
-    changed = [m for m in network.modules() if type(m) in _REPLACEMENTS and "forward" in vars(m)]
-    fast = [module.forward for module in changed]
+    changed = [module for module in network.modules() if type(module) in _FAST.values()]
     for module in changed:
-        del module.forward
+        module.__class__ = type(module).__mro__[1]
     try:
         yield
     finally:
-        for module, forward in zip(changed, fast, strict=True):
-            module.forward = forward
+        for module in changed:
+            module.__class__ = _FAST[type(module)]
 
 
-def _vision(self: Any, hidden_states: torch.Tensor, **kwargs: Any) -> tuple[torch.Tensor, None]:
-    batch, length, width = hidden_states.shape
-    qkv = self.qkv(hidden_states).view(batch, length, 3, self.num_heads, -1)
-    query, key, value = qkv.permute(2, 0, 3, 1, 4)
-    dropout = self.dropout.p if self.training else 0.0
-    context = functional.scaled_dot_product_attention(
-        query, key, value, dropout_p=dropout, scale=self.scale
-    )
-    return self.projection(context.transpose(1, 2).reshape(batch, length, width)), None
+class FastBlipAttention(BlipAttention):
+    """Self-attention of the vision tower."""
+
+    def forward(  # type: ignore[override]  # transformers lists its keywords one by one
+        self, hidden_states: torch.Tensor, **kwargs: Any
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Return the projected context (B, P, D), and no probabilities."""
+        batch, length, width = hidden_states.shape
+        qkv = self.qkv(hidden_states).view(batch, length, 3, self.num_heads, -1)
+        query, key, value = (part.transpose(1, 2) for part in qkv.unbind(2))
+        dropout = self.dropout.p if self.training else 0.0
+        context = functional.scaled_dot_product_attention(
+            query, key, value, dropout_p=dropout, scale=self.scale
+        )
+        return self.projection(context.transpose(1, 2).reshape(batch, length, width)), None
 
 
-def _text(
-    self: Any,
-    hidden_states: torch.Tensor,
-    attention_mask: torch.Tensor | None = None,
-    encoder_hidden_states: torch.Tensor | None = None,
-    encoder_attention_mask: torch.Tensor | None = None,
-    past_key_values: Any = None,
-    **kwargs: Any,
-) -> tuple[torch.Tensor, torch.Tensor | None]:
-    if past_key_values is not None:  # generation: stock keeps its cache
-        stock: Callable[..., Any] = type(self).forward
-        out: tuple[torch.Tensor, torch.Tensor] = stock(
-            self, hidden_states, attention_mask, encoder_hidden_states, encoder_attention_mask,
-            past_key_values, **kwargs,
+class FastBlipTextSelfAttention(BlipTextSelfAttention):
+    """Self- and cross-attention of the text tower."""
+
+    def forward(  # type: ignore[override]
+        self,
+        hidden_states: torch.Tensor,
+        attention_mask: torch.Tensor | None = None,
+        encoder_hidden_states: torch.Tensor | None = None,
+        encoder_attention_mask: torch.Tensor | None = None,
+        past_key_values: Any = None,
+        **kwargs: Any,
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Return the context (B, T, D), and no probabilities unless a cache is used."""
+        if past_key_values is not None:  # generation: stock keeps its cache
+            out: tuple[torch.Tensor, torch.Tensor] = super().forward(
+                hidden_states, attention_mask, encoder_hidden_states, encoder_attention_mask,
+                past_key_values, **kwargs,
+            )  # fmt: skip
+            return out
+        states = hidden_states if encoder_hidden_states is None else encoder_hidden_states
+        # BlipTextLayer passes the image's mask as attention_mask: it is the keys' in both cases
+        mask = attention_mask if encoder_attention_mask is None else encoder_attention_mask
+        query = self._heads(self.query(hidden_states))
+        if mask is not None and mask.dtype != torch.bool:
+            mask = mask.to(query.dtype)
+        context = functional.scaled_dot_product_attention(
+            query, self._heads(self.key(states)), self._heads(self.value(states)),
+            attn_mask=mask, dropout_p=self.dropout.p if self.training else 0.0,
         )  # fmt: skip
-        return out
-    states = hidden_states if encoder_hidden_states is None else encoder_hidden_states
-    # BlipTextLayer passes the image's mask as attention_mask: it belongs to the keys in both cases
-    mask = attention_mask if encoder_attention_mask is None else encoder_attention_mask
+        return context.transpose(1, 2).flatten(2), None
 
-    def heads(x: torch.Tensor) -> torch.Tensor:
+    def _heads(self, x: torch.Tensor) -> torch.Tensor:
         return x.view(*x.shape[:-1], -1, self.attention_head_size).transpose(1, 2)
 
-    query = heads(self.query(hidden_states))
-    context = functional.scaled_dot_product_attention(
-        query, heads(self.key(states)), heads(self.value(states)),
-        attn_mask=mask if mask is None or mask.dtype == torch.bool else mask.to(query.dtype),
-        dropout_p=self.dropout.p if self.training else 0.0,
-    )  # fmt: skip
-    return context.transpose(1, 2).flatten(2), None
+
+class FastBlipTextEmbeddings(BlipTextEmbeddings):
+    """Embeddings that leave the word embeddings' output alone."""
+
+    def forward(
+        self,
+        input_ids: torch.Tensor | None = None,
+        position_ids: torch.Tensor | None = None,
+        inputs_embeds: torch.Tensor | None = None,
+        past_key_values_length: int = 0,
+    ) -> torch.Tensor:
+        """Return the embedded tokens (B, T, D)."""
+        words = self.word_embeddings(input_ids) if inputs_embeds is None else inputs_embeds
+        if position_ids is None:
+            end = words.shape[1] + past_key_values_length
+            position_ids = self.position_ids[:, past_key_values_length:end]
+        summed = words + self.position_embeddings(position_ids)
+        out: torch.Tensor = self.dropout(self.LayerNorm(summed))
+        return out
 
 
-def _embeddings(
-    self: Any,
-    input_ids: torch.Tensor | None = None,
-    position_ids: torch.Tensor | None = None,
-    inputs_embeds: torch.Tensor | None = None,
-    past_key_values_length: int = 0,
-) -> torch.Tensor:
-    words = self.word_embeddings(input_ids) if inputs_embeds is None else inputs_embeds
-    if position_ids is None:
-        length = words.shape[1]
-        position_ids = self.position_ids[
-            :, past_key_values_length : length + past_key_values_length
-        ]
-    summed = words + self.position_embeddings(position_ids)
-    out: torch.Tensor = self.dropout(self.LayerNorm(summed))
-    return out
-
-
-_REPLACEMENTS: dict[type[nn.Module], Callable[..., Any]] = {
-    BlipAttention: _vision,
-    BlipTextSelfAttention: _text,
-    BlipTextEmbeddings: _embeddings,
+_FAST: dict[type[nn.Module], type[nn.Module]] = {
+    BlipAttention: FastBlipAttention,
+    BlipTextSelfAttention: FastBlipTextSelfAttention,
+    BlipTextEmbeddings: FastBlipTextEmbeddings,
 }

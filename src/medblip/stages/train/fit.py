@@ -101,7 +101,7 @@ def _fits(
         with engine.autocast():
             batch = captioner.collate([part.token_ids[i] for i in indices])
             images = part.images_on(captioner, part.read(indices))
-            embeds = images.float() if part.features is not None else captioner.encode(images)
+            embeds = images if part.features is not None else captioner.encode(images)
             loss = captioner.token_losses(embeds, batch, cfg.optim.label_smoothing)
         loss.backward()  # type: ignore[no-untyped-call]
         return True

@@ -37,7 +37,7 @@ class Objective(torch.nn.Module):
         self, images: torch.Tensor, batch: TokenBatch, smoothing: float, cached: bool
     ) -> torch.Tensor:
         """Return the summed loss of pixels, or of a frozen encoder's features."""
-        embeds = images.float() if cached else self.captioner.encode(images)
+        embeds = images if cached else self.captioner.encode(images)
         return self.captioner.token_losses(embeds, batch, smoothing)
 
 

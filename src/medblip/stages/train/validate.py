@@ -7,6 +7,7 @@ that is everywhere, and scores that stay when each image gets another image's ca
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import time
 from collections import Counter
@@ -60,7 +61,7 @@ def token_loss(
     for start in range(0, len(mine), size):
         check()
         indices = mine[start : start + size]
-        with torch.inference_mode(), engine.autocast():
+        with torch.inference_mode(), engine.autocast(), _eager():
             batch = captioner.collate([part.token_ids[i] for i in indices])
             total += float(captioner.token_losses(part.embeds(captioner, indices), batch, 0.0))
     tokens = part.tokens(range(len(part.token_ids)))
@@ -94,7 +95,7 @@ def validate(
     for start in range(0, len(mine), decode.batch_size):
         check()
         indices = mine[start : start + decode.batch_size]
-        with torch.inference_mode(), engine.autocast():
+        with torch.inference_mode(), engine.autocast(), _eager():
             made = captioner.generate(part.embeds(captioner, indices), decode)
         written += [(i, caption) for i, (caption, _) in zip(indices, made, strict=True)]
     captions = [caption for _, caption in sorted(engine.gathered(written))]
@@ -174,6 +175,14 @@ def check_select(cfg: RunConfig, part: Part) -> None:
                     do=f"did you mean {nearest(name, ['loss', *scores])}?",
                 )
             )
+
+
+def _eager() -> contextlib.AbstractContextManager[None]:
+    """Compile nothing for a look: batches of other shapes, without gradients, each a minute."""
+    import torch
+
+    eager: contextlib.AbstractContextManager[None] = torch.compiler.set_stance("force_eager")
+    return eager
 
 
 def _names(select: str | dict[str, float]) -> list[str]:
