@@ -26,6 +26,7 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=200)
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--compile", action="store_true")
     parser.add_argument("--tiny", action="store_true")
     args = parser.parse_args()
     keep = ("seconds_in_steps", "seconds_per_step", "captions_per_second", "data_wait_share",
@@ -45,7 +46,7 @@ def main() -> None:
                     f"train.batch_size={args.batch}", "train.validations=1",
                     "train.validation_images=64", "train.loss_validations=1", "optim.lr=1e-5",
                     f"train.workers={args.workers}", "train.collapse=off", "optim.words_factor=1.0",
-                    "decode.max_new_tokens=4", "decode.batch_size=64",
+                    f"train.compile={str(args.compile).lower()}", "decode.max_new_tokens=4", "decode.batch_size=64",
                 ],
             )  # fmt: skip
             record = json.loads((root / preset / "train.json").read_text())
