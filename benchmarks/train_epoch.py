@@ -46,7 +46,8 @@ def main() -> None:
                     f"train.batch_size={args.batch}", "train.validations=1",
                     "train.validation_images=64", "train.loss_validations=1", "optim.lr=1e-5",
                     f"train.workers={args.workers}", "train.collapse=off", "optim.words_factor=1.0",
-                    f"train.compile={str(args.compile).lower()}", "decode.max_new_tokens=4", "decode.batch_size=64",
+                    f"train.compile={str(args.compile).lower()}", "decode.max_new_tokens=4",
+                    "decode.batch_size=64",
                 ],
             )  # fmt: skip
             record = json.loads((root / preset / "train.json").read_text())
