@@ -28,7 +28,14 @@ from medblip.config import TrackConfig, TrainConfig
 from medblip.errors import ConfigError, RunError, explain
 from medblip.sharded import shard, whole
 
-__all__ = ["Engine", "peak_memory_mb", "pick_device", "reset_peak_memory", "seeded"]
+__all__ = [
+    "Engine",
+    "peak_memory_mb",
+    "pick_device",
+    "pick_precision",
+    "reset_peak_memory",
+    "seeded",
+]
 
 #: A process that waits longer than this for another one gives up; a model is saved meanwhile.
 _PATIENCE = timedelta(minutes=30)
@@ -43,7 +50,7 @@ class Engine:
 
     def __init__(self, cfg: TrainConfig) -> None:
         device = pick_device(cfg.device)
-        self.precision = _precision(cfg.precision, device)
+        self.precision = pick_precision(cfg.precision, device)
         self.sharding = cfg.sharding
         self._accelerator = Accelerator(
             mixed_precision="no" if self.precision == "fp32" else self.precision,
@@ -236,8 +243,12 @@ def _lost(error: Exception) -> RunError:
     )
 
 
-def _precision(name: str, device: str) -> str:
-    """Return fp32, bf16 or fp16."""
+def pick_precision(name: str, device: str) -> str:
+    """Return fp32, bf16 or fp16.
+
+    Raises:
+        ConfigError: fp16 was asked for where there is no GPU.
+    """
     on_gpu = device.startswith("cuda")
     if name == "auto":
         return "bf16" if on_gpu and torch.cuda.is_bf16_supported() else "fp32"

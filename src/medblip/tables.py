@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from medblip.stages.check import Checked
     from medblip.stages.compare import Compared
     from medblip.stages.demo import Demonstrated
+    from medblip.stages.doctor import Diagnosed
     from medblip.stages.prepare import Plan, Prepared
     from medblip.stages.train.plan import Planned
 
@@ -29,6 +30,7 @@ __all__ = [
     "comparison_tables",
     "degeneration_line",
     "demo_table",
+    "diagnosis_table",
     "error_table",
     "label_lines",
     "missing_lines",
@@ -251,4 +253,18 @@ def training_table(planned: Planned) -> Table:
     table = Table(title="What would be trained (nothing was written)", show_header=False)
     for name, text in rows.items():
         table.add_row(name, text)
+    return table
+
+
+def diagnosis_table(result: Diagnosed) -> Table:
+    """Return what `doctor` found, errors first, and what is learned of a few captions."""
+    table = Table(title=f"{result.errors} errors, {result.warnings} warnings")
+    for column in ("", "looked at", "found", "what to do"):
+        table.add_column(column)
+    for finding in result.findings:
+        table.add_row(finding.level, Text(finding.about), Text(finding.got), Text(finding.do))
+    for row in result.labels:
+        table.add_row(
+            "learned", Text(row["id"]), Text(row["label"]), Text(f"masked: {row['masked']}")
+        )
     return table

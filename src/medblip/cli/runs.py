@@ -1,4 +1,4 @@
-"""Commands that run a captioner: train, caption, explain, report, demo."""
+"""Commands that run a captioner: train, doctor, caption, explain, report, demo."""
 
 from __future__ import annotations
 
@@ -73,6 +73,31 @@ def train(
         config, data, out, overrides=settings, seed=seed, device=device, resume=resume,
         force=force,
     )  # fmt: skip
+    finish(result, as_json)
+
+
+@app.command()
+def doctor(
+    config: Annotated[Path | None, typer.Argument(help="TOML or a run's config.json.")] = None,
+    data: Data = None,
+    out: Annotated[Path, typer.Option("--out", help="Where the run would be written.")] = Path(
+        "runs/train"
+    ),
+    overrides: Overrides = None,
+    device: Device = None,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="An error ends with exit code 2.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Look for what will go wrong with a training, before it starts; changes nothing."""
+    from medblip import doctor as run_doctor
+
+    result = run_doctor(config, data, out, overrides=overrides or [], device=device, strict=strict)
+    if not as_json:
+        from medblip.tables import diagnosis_table
+
+        print_table(diagnosis_table(result))
     finish(result, as_json)
 
 

@@ -111,6 +111,13 @@ class BlipCaptioner:
         """Whether any parameter of the vision encoder takes a gradient."""
         return any(p.requires_grad for p in self.network.vision_model.parameters())
 
+    @property
+    def feature_shape(self) -> tuple[int, int]:
+        """Image tokens and their width: (P, D) of what `encode` returns."""
+        vision = self.network.config.vision_config
+        patches = (vision.image_size // vision.patch_size) ** 2
+        return patches + 1, vision.hidden_size
+
     def encoder_digest(self) -> str:
         """Return a hash of the vision encoder: weights, buffers and settings."""
         digest = hashlib.sha256(self.network.config.vision_config.to_json_string().encode())

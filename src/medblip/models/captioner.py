@@ -56,6 +56,10 @@ class Captioner(Protocol):
     def encoder_trains(self) -> bool:
         """Whether any parameter of the image encoder takes a gradient."""
 
+    @property
+    def feature_shape(self) -> tuple[int, int]:
+        """Image tokens and their width: (P, D) of what `encode` returns."""
+
     def encoder_digest(self) -> str:
         """Return a hash of all that decides the output of the image encoder, but the image."""
 

@@ -123,16 +123,13 @@ def cache_features(
 
     Full fine-tuning must run the encoder at every step; with a frozen one its output is a constant.
     """
-    import torch
-
     begun = time.perf_counter()
     setting = cfg.train.feature_cache
     if captioner.encoder_trains or setting == "off":
         return 0.0
     folder = Path(cfg.data.root) / "features" if setting == "auto" else Path(setting)
     captioner.network.eval()
-    with torch.no_grad(), engine.autocast():
-        _, tokens, width = parts[0].embeds(captioner, [0]).shape
+    tokens, width = captioner.feature_shape
     keys = [_key(cfg, captioner, engine, part, tokens, width) for part in parts]
     if not engine.from_main(engine.is_main and _has_room(setting, folder, keys)):
         return 0.0
