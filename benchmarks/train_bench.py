@@ -29,7 +29,6 @@ from typing import Any
 
 import torch
 import transformers
-from torch.utils.flop_counter import FlopCounterMode
 from transformers import (
     BertTokenizer,
     BlipConfig,
@@ -39,6 +38,7 @@ from transformers import (
 )
 
 from medblip.config import RunConfig
+from medblip.flops import flop_counter
 from medblip.models.blip import BlipCaptioner
 from medblip.models.blip_patches import stock_attention
 from medblip.models.freeze import apply_rules, eval_frozen, parameter_groups
@@ -249,7 +249,7 @@ class Bench:
         """Return GFLOP per image of a step's forward and backward passes, as torch counts them."""
         rules, stock, loss = self.cases()[name]
         self.choose(rules)
-        counter = FlopCounterMode(display=False)
+        counter = flop_counter()
         with counter:
             with self.autocast():
                 if stock:

@@ -160,7 +160,8 @@ def compute(
             encode(rows[start : start + batch_size]).float().cpu().numpy()
             for start in range(0, len(rows), batch_size)
         ]
-        kept = np.concatenate(parts).astype(_DTYPES[dtype])
+        with np.errstate(over="ignore"):  # told in words below
+            kept = np.concatenate(parts).astype(_DTYPES[dtype])
         if not np.isfinite(kept).all():
             raise DataError(
                 explain(

@@ -119,7 +119,7 @@ def plan(
         steps=steps,
         micro_batch_size=micro,
         padding_share=round(1 - sum(lengths) / padded, 4),
-        gflop_per_step=round(gflop / min(micro, len(middle)) * cfg.train.batch_size, 1),
+        gflop_per_step=float(f"{gflop / min(micro, len(middle)) * cfg.train.batch_size:.4g}"),
         weights_mb=round((4 * total + 12 * moving) / 1e6, 1),
         activations_mb=round(kept / 1e6, 1),
         feature_cache_mb=round(images * feature_bytes / 1e6, 1),
@@ -158,7 +158,8 @@ def _counted(
 ) -> tuple[float, int]:  # fmt: skip
     """Return GFLOP of a forward and backward pass, and bytes kept between the two."""
     import torch
-    from torch.utils.flop_counter import FlopCounterMode
+
+    from medblip.flops import flop_counter
 
     parameters = {p.untyped_storage().data_ptr() for p in captioner.network.parameters()}
     kept: dict[int, int] = {}
@@ -173,7 +174,7 @@ def _counted(
     with torch.no_grad(), engine.autocast():
         given = captioner.encode(images) if cached else images
     batch = captioner.collate([part.token_ids[i] for i in indices])
-    counter = FlopCounterMode(display=False)
+    counter = flop_counter()
     with counter:
         with torch.autograd.graph.saved_tensors_hooks(pack, lambda x: x), engine.autocast():
             embeds = given if cached else captioner.encode(given)
