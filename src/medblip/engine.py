@@ -193,7 +193,12 @@ class Engine:
             )
         self._accelerator.log_with = filter_trackers(list(cfg.tools), str(folder))
         self._accelerator.project_configuration.set_directories(str(folder))
-        self._accelerator.init_trackers(cfg.project, config=settings)
+        flat = {
+            f"{section}.{name}": value if isinstance(value, int | float | str) else str(value)
+            for section, values in settings.items()
+            for name, value in values.items()
+        }
+        self._accelerator.init_trackers(cfg.project, config=flat)
         self._tracking = True
 
     def track(self, record: dict[str, Any]) -> None:

@@ -51,6 +51,8 @@ class RunDir:
     checkpoint = property(lambda self: self.path / "checkpoints" / "best")
     completion = property(lambda self: self.path / "train.json")
     report = property(lambda self: self.path / "report.html")
+    #: Where the run waits that this one, not complete yet, is to replace.
+    replaces = property(lambda self: self.path.with_name(self.path.name + ".old.partial"))
 
     def predictions(self, split: str) -> Path:
         """Return the path of the captions of one split."""
@@ -82,7 +84,7 @@ class RunDir:
         Raises:
             RunError: Something is there and `force` is not given, or somebody is writing there.
         """
-        retired = self.path.with_name(self.path.name + ".old.partial")
+        retired = self.replaces
         if retired.exists() and not self.completion.exists():  # a replacement was killed
             with self.lock():  # or goes on: then this refuses
                 pass
@@ -115,7 +117,7 @@ class RunDir:
 
     def forget_replaced(self) -> None:
         """Delete the run that this one, complete by now, was to replace."""
-        shutil.rmtree(self.path.with_name(self.path.name + ".old.partial"), ignore_errors=True)
+        shutil.rmtree(self.replaces, ignore_errors=True)
 
     def lock(self) -> contextlib.AbstractContextManager[None]:
         """Hold `LOCK` while writing into the run; see `medblip.files.lock`."""

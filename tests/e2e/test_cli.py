@@ -62,7 +62,7 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_every_stage_leaves_its_files(study: Path) -> None:
     assert {p.name for p in (study / "full").iterdir()} == {
         "config.json", "environment.json", "trainable.json", "metrics.jsonl", "checkpoints",
-        "train.json", "predictions", "scores",
+        "train.json", "data.json", "predictions", "scores",
     }  # fmt: skip
     captions = read_predictions(study / "full" / "predictions" / "test.jsonl")
     assert len(captions) == 12
@@ -201,6 +201,10 @@ def test_an_interrupted_training_says_so_and_leaves_the_old_run(
     assert process.returncode == code, errors
     assert "interrupted" in errors
     assert "Traceback" not in errors
+    assert (tmp_path / "run.old.partial" / "train.json").read_text() == "an earlier run"
+    assert list((run / "checkpoints").glob("step-*/COMPLETE"))
+    # another run in its place gives the old one back first
+    medblip("train", "--data", study / "data", "--out", run, *FAST, code=2)
     assert (run / "train.json").read_text() == "an earlier run"
     assert [p.name for p in tmp_path.iterdir()] == ["run"]
 

@@ -105,7 +105,7 @@ def check_message(done: subprocess.CompletedProcess[str], reason: str) -> None:
     ("limit", "arguments", "place"),
     [
         (0, TRAIN, "run/LOCK"),
-        (1_000_000, TRAIN, "run/checkpoints/best"),
+        (1_000_000, TRAIN, "run/checkpoints/step-000001"),
         (0, CAPTION, "run/LOCK"),
         (400, CAPTION, "run/predictions/test.json"),
         (BETWEEN, EVALUATE, "recaptioned/scores/test.json"),

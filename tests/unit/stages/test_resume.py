@@ -185,7 +185,7 @@ def test_a_signal_saves_and_exits_as_a_shell_expects(
     process.send_signal(number)
     _, said = process.communicate(timeout=60)
     assert process.returncode == 128 + number
-    assert "the same command goes on" in said
+    assert "interrupted and saved: the same command goes on" in said
     last, faults = newest(tmp_path / "run" / "checkpoints")
     assert last is not None
     assert not faults

@@ -66,7 +66,8 @@ def train(
             _loop(session, interruption)
             return summary(session)
     except Interrupted:
-        console().print(f"interrupted: the same command goes on from {run.path}", soft_wrap=True)
+        line = f"interrupted and saved: the same command{' without --force' * force} goes on"
+        console().print(f"{line} from {run.path}", markup=False, soft_wrap=True)
         interruption.obey()
         raise KeyboardInterrupt from None  # a signal that somebody else has decided to ignore
 

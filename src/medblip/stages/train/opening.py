@@ -132,6 +132,8 @@ def _goes_on(cfg: RunConfig, run: RunDir, resume: str) -> bool:
         return False
     before, now = (_flat(configuration.dump(c)) for c in (configuration.load(run.config), cfg))
     changed = [name for name in now if name not in _FREE and before.get(name) != now[name]]
+    if changed and run.replaces.exists():  # it was to replace another run: that one comes back
+        return False
     if changed:
         raise RunError(
             explain(
