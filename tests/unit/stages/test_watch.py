@@ -159,7 +159,8 @@ def test_divergence_stops_within_a_step_with_the_batch(
 
     def poisoned(self: BlipCaptioner, *args: object) -> torch.Tensor:
         loss = healthy(self, *args)  # type: ignore[arg-type]
-        calls.append(1)
+        if self.network.training:
+            calls.append(1)
         return loss * poison if self.network.training and len(calls) > 5 else loss
 
     monkeypatch.setattr(BlipCaptioner, "token_losses", poisoned)
@@ -215,6 +216,20 @@ def test_out_of_memory_cuts_the_batch_and_goes_on(
         torch.OutOfMemoryError("CUDA out of memory")))  # fmt: skip
     with pytest.raises(RunError, match="gradient_checkpointing"):
         train(cfg, out=tmp_path / "never")
+
+
+def test_a_cpu_takes_no_more_than_half_of_its_memory(
+    cfg: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes = []
+    for left in (10**12, 1_200_000, 10):
+        monkeypatch.setattr(fit, "_memory_left", lambda left=left: left)
+        train(cfg, out=tmp_path / f"{left}")
+        sizes.append(read_json(tmp_path / f"{left}" / "train.json")["micro_batch_size"])
+    assert sizes[0] == 4
+    assert sizes[0] > sizes[1] >= sizes[2] == 1
+    one, other = (rows_of(tmp_path / n, "train")[0]["loss"] for n in (f"{10**12}", "10"))
+    assert other == pytest.approx(one, abs=1e-5)
 
 
 def test_a_dry_run_writes_nothing_and_tells_what_a_run_does(cfg: RunConfig, tmp_path: Path) -> None:

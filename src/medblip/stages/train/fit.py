@@ -5,8 +5,11 @@ The objective does not depend on how a batch is cut, so a smaller cut changes th
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import gc
+import re
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -18,14 +21,14 @@ from medblip.stages.train.feed import Micro, Work, cut
 from medblip.stages.train.step import Outcome, train_step
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from medblip.engine import Engine
     from medblip.models.captioner import Captioner
     from medblip.stages.train.parts import Part
     from medblip.stages.train.state import Position
 
-__all__ = ["largest_micro", "step_that_fits"]
+__all__ = ["kept_bytes", "largest_micro", "step_that_fits"]
 
 
 def largest_micro(
@@ -34,20 +37,24 @@ def largest_micro(
 ) -> int:  # fmt: skip
     """Return how many captions fit into one forward and backward pass of this process.
 
-    On a GPU the longest captions are tried, with room for the optimizer's state held; the smallest
-    answer of all processes counts. Elsewhere a share of the batch is taken as it is: the memory of
-    a CPU cannot be probed without being killed.
+    On a GPU the longest captions are tried, with room for the optimizer's state held. A CPU cannot
+    be tried out without being killed: there, what one forward pass keeps is counted and held
+    against half of the memory that is left. The smallest answer of all processes counts.
     """
     share = -(-cfg.train.batch_size // engine.world)
     wanted = min(cfg.train.micro_batch_size or share, share)
-    if not engine.device.startswith("cuda"):
-        return wanted
     longest = sorted(range(len(part.token_ids)), key=lambda i: -len(part.token_ids[i]))
     trainable = [p for group in optimizer.param_groups for p in group["params"]]
     size = wanted
-    with torch.random.fork_rng(devices=[torch.device(engine.device)]):
-        while size > 1 and not _fits(cfg, captioner, engine, part, longest[:size], trainable):
-            size = -(-size // 2)
+    if engine.device.startswith("cuda"):
+        with torch.random.fork_rng(devices=[torch.device(engine.device)]):
+            while size > 1 and not _fits(cfg, captioner, engine, part, longest[:size], trainable):
+                size = -(-size // 2)
+    elif (left := _memory_left()) is not None:
+        with torch.random.fork_rng(), engine.autocast():
+            each = kept_bytes(captioner, lambda: _loss(cfg, captioner, part, longest[:1]))
+        state = sum(12 * p.numel() for p in trainable)  # gradient and AdamW's two moments
+        size = max(1, min(wanted, int((left / engine.world - state) / 2 / each)))
     fitting = int(min(engine.gathered([size])))
     if fitting < wanted and engine.is_main:
         console().print(f"{wanted} captions do not fit into memory at once: {fitting} at a time")
@@ -92,6 +99,39 @@ def step_that_fits(
         console().print(f"out of memory: going on with {position.micro} captions at a time")
 
 
+def kept_bytes(captioner: Captioner, forward: Callable[[], torch.Tensor]) -> int:
+    """Return what a forward pass keeps for the backward pass, parameters left out."""
+    parameters = {p.untyped_storage().data_ptr() for p in captioner.network.parameters()}
+    kept: dict[int, int] = {}
+    alive = []  # or a block that is freed would be counted as the next one's
+
+    def pack(tensor: torch.Tensor) -> torch.Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in parameters:
+            kept[storage.data_ptr()] = storage.nbytes()
+            alive.append(tensor)
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        forward()
+    return sum(kept.values())
+
+
+def _loss(cfg: RunConfig, captioner: Captioner, part: Part, indices: Sequence[int]) -> torch.Tensor:
+    batch = captioner.collate([part.token_ids[i] for i in indices])
+    images = part.images_on(captioner, part.read(indices))
+    embeds = images if part.features is not None else captioner.encode(images)
+    return captioner.token_losses(embeds, batch, cfg.optim.label_smoothing)
+
+
+def _memory_left() -> int | None:
+    """Return the bytes that a new process may take before this machine swaps, where it is known."""
+    with contextlib.suppress(OSError):
+        found = re.search(r"MemAvailable:\s+(\d+) kB", Path("/proc/meminfo").read_text())
+        return int(found[1]) * 1024 if found else None
+    return None
+
+
 def _fits(
     cfg: RunConfig, captioner: Captioner, engine: Engine, part: Part, indices: Sequence[int],
     trainable: list[Any],
@@ -99,10 +139,7 @@ def _fits(
     held = [torch.empty_like(p) for p in trainable for _ in range(2)]  # AdamW's two moments
     try:
         with engine.autocast():
-            batch = captioner.collate([part.token_ids[i] for i in indices])
-            images = part.images_on(captioner, part.read(indices))
-            embeds = images if part.features is not None else captioner.encode(images)
-            loss = captioner.token_losses(embeds, batch, cfg.optim.label_smoothing)
+            loss = _loss(cfg, captioner, part, indices)
         loss.backward()  # type: ignore[no-untyped-call]
         return True
     except torch.OutOfMemoryError:

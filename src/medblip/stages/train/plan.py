@@ -160,28 +160,26 @@ def _counted(
     import torch
 
     from medblip.flops import flop_counter
-
-    parameters = {p.untyped_storage().data_ptr() for p in captioner.network.parameters()}
-    kept: dict[int, int] = {}
-
-    def pack(tensor: torch.Tensor) -> torch.Tensor:
-        storage = tensor.untyped_storage()
-        if storage.data_ptr() not in parameters:
-            kept[storage.data_ptr()] = storage.nbytes()
-        return tensor
+    from medblip.stages.train.fit import kept_bytes
 
     images = part.images_on(captioner, part.read(indices))
     with torch.no_grad(), engine.autocast():
         given = captioner.encode(images) if cached else images
     batch = captioner.collate([part.token_ids[i] for i in indices])
+    losses: list[torch.Tensor] = []
+
+    def forward() -> torch.Tensor:
+        embeds = given if cached else captioner.encode(given)
+        losses.append(captioner.token_losses(embeds, batch, cfg.optim.label_smoothing))
+        return losses[0]
+
     counter = flop_counter()
     with counter:
-        with torch.autograd.graph.saved_tensors_hooks(pack, lambda x: x), engine.autocast():
-            embeds = given if cached else captioner.encode(given)
-            loss = captioner.token_losses(embeds, batch, cfg.optim.label_smoothing)
-        loss.backward()  # type: ignore[no-untyped-call]
+        with engine.autocast():
+            kept = kept_bytes(captioner, forward)
+        losses[0].backward()  # type: ignore[no-untyped-call]
     captioner.network.zero_grad(set_to_none=True)
-    return counter.get_total_flops() / 1e9, sum(kept.values())
+    return counter.get_total_flops() / 1e9, kept
 
 
 def _timed(
