@@ -29,7 +29,7 @@ HEAVY = {
     "huggingface_hub",
 }  # fmt: skip
 #: The part of a stage that is torch itself; the rest of the stage imports it inside functions.
-TORCH = {f"stages/train/{name}.py" for name in ("fit", "state", "step")}
+TORCH = {f"stages/train/{name}.py" for name in ("fit", "graphs", "state", "step")}
 #: Modules whose own import must stay light; functions inside may import what they need.
 LIGHT = FOUNDATION | {
     "checkpoint",

@@ -117,8 +117,13 @@ class Engine:
             self.scaler.unscale_(optimizer)
         return whole(torch.nn.utils.clip_grad_norm_(parameters, norm))
 
-    def step(self, optimizer: Any, norm: torch.Tensor) -> None:
+    def step(self, optimizer: Any, norm: torch.Tensor, *, keep: bool = False) -> None:
         """Update the weights, unless the gradients are not finite.
+
+        Args:
+            optimizer: Of the weights.
+            norm: Of the gradients.
+            keep: Leave gradients where they are, set to zero.
 
         A fused optimizer looks at the norm on the GPU, so that the host need not wait for it.
         """
@@ -130,7 +135,7 @@ class Engine:
             optimizer.step()
         elif torch.isfinite(norm):
             optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
+        optimizer.zero_grad(set_to_none=not keep)
 
     def summed(self, tensor: torch.Tensor) -> torch.Tensor:
         """Return a tensor summed over the processes; the host does not wait for it."""

@@ -205,11 +205,13 @@ def normalised_on(
     """Return the same as `normalised`, computed where the network is: a quarter of the transfer."""
     import torch
 
-    if device.type == "cpu":
+    if device.type == "cpu" and pixels.device.type == "cpu":
         return normalised(pixels.numpy(), mean, std)
-    shift = torch.tensor([255 * m for m in mean], device=device).view(1, 3, 1, 1)
-    scale = torch.tensor([255 * s for s in std], device=device).view(1, 3, 1, 1)
-    return pixels.to(device, non_blocking=True).float().sub(shift).div_(scale)
+    levels = pixels.to(device, non_blocking=True).float()
+    planes = [levels[:, channel if levels.shape[1] == 3 else 0] for channel in range(3)]
+    # numbers of the host, not a tensor of them: a copy to the GPU here would stop a CUDA graph
+    parts = zip(planes, mean, std, strict=True)
+    return torch.stack([plane.sub(255 * m).div_(255 * s) for plane, m, s in parts], dim=1)
 
 
 def _read_index(folder: Path) -> dict[str, Any]:

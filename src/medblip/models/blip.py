@@ -184,13 +184,14 @@ class BlipCaptioner:
         return embeds_BPD
 
     def token_losses(
-        self, embeds: torch.Tensor, batch: TokenBatch, smoothing: float
-    ) -> torch.Tensor:
+        self, embeds: torch.Tensor, batch: TokenBatch, smoothing: float,
+        weights: torch.Tensor | None = None,
+    ) -> torch.Tensor:  # fmt: skip
         """Return the summed cross-entropy of all trained-on tokens; see `Captioner`."""
         head = self._decoder.cls.predictions
         return linear_cross_entropy(
             head.transform(self._states(embeds, batch)),
-            head.decoder.weight, head.decoder.bias, batch.targets, smoothing,
+            head.decoder.weight, head.decoder.bias, batch.targets, smoothing, weights,
         )  # fmt: skip
 
     @torch.inference_mode()
@@ -282,7 +283,7 @@ class BlipCaptioner:
         embeds_BPD = embeds_BPD.to(torch.get_autocast_dtype(kind) if mixed else torch.float32)
         states_BTD = self._decoder.bert(
             input_ids=batch.input_ids,
-            attention_mask=batch.attention_mask,
+            attention_mask=_causal_mask(batch.attention_mask),
             encoder_hidden_states=embeds_BPD,
             is_decoder=True,
             use_cache=False,
@@ -325,6 +326,18 @@ def _network(source: str, weights: bool, where: dict[str, Any]) -> tuple[Any, di
         config = BlipConfig.from_pretrained(source, **where)
         empty: Any = BlipForConditionalGeneration(config)
         return empty, {"missing_keys": []}
+
+
+def _causal_mask(mask_BT: torch.Tensor) -> torch.Tensor:
+    """Return what is added to scores, float32 (B, 1, T, T): 0 for earlier tokens that are no pads.
+
+    transformers makes the same from (B, T), with a copy from the host that no CUDA graph allows.
+    """
+    length = mask_BT.shape[1]
+    earlier_TT = torch.ones(length, length, dtype=torch.bool, device=mask_BT.device).tril_()
+    hidden_B1TT = ~(earlier_TT & (mask_BT[:, None, None, :] == 1))
+    added = torch.zeros(hidden_B1TT.shape, device=mask_BT.device)
+    return added.masked_fill_(hidden_B1TT, torch.finfo(torch.float32).min)
 
 
 @contextlib.contextmanager

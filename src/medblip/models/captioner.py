@@ -87,14 +87,16 @@ class Captioner(Protocol):
         """
 
     def token_losses(
-        self, embeds: torch.Tensor, batch: TokenBatch, smoothing: float
-    ) -> torch.Tensor:
+        self, embeds: torch.Tensor, batch: TokenBatch, smoothing: float,
+        weights: torch.Tensor | None = None,
+    ) -> torch.Tensor:  # fmt: skip
         """Return the sum of the cross-entropy over all trained-on tokens, a scalar with gradient.
 
         Args:
             embeds: (B, P, D), from `encode`.
             batch: The captions of these images.
             smoothing: Label smoothing, 0 for a log-likelihood.
+            weights: float32 (N,) of the batch's positions; None: all 1.
         """
 
     def generate(self, embeds: torch.Tensor, decode: DecodeConfig) -> list[tuple[str, float]]:

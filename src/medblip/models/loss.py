@@ -25,6 +25,7 @@ def linear_cross_entropy(
     bias_V: torch.Tensor,
     targets_N: torch.Tensor,
     smoothing: float = 0.0,
+    weights_N: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """Return the summed cross-entropy of `hidden @ weight.T + bias` against `targets`, a scalar.
 
@@ -37,10 +38,11 @@ def linear_cross_entropy(
         bias_V: Of the output layer.
         targets_N: int64, one class per row.
         smoothing: Share of the probability that is spread over all classes.
+        weights_N: float32, of each row; None: all 1.
     """
     parts = _as_autocast(hidden_ND, weight_VD, bias_V)
     apply: Any = _LinearCrossEntropy.apply  # untyped in torch
-    loss: torch.Tensor = apply(*parts, targets_N, smoothing)
+    loss: torch.Tensor = apply(*parts, targets_N, smoothing, weights_N)
     return loss
 
 
@@ -79,6 +81,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
         bias: torch.Tensor,
         targets: torch.Tensor,
         smoothing: float,
+        weights: torch.Tensor | None,
     ) -> torch.Tensor:
         need_hidden, need_weight, need_bias = ctx.needs_input_grad[:3]
         d_hidden = torch.empty_like(hidden) if need_hidden else None
@@ -94,9 +97,10 @@ class _LinearCrossEntropy(torch.autograd.Function):
             logits = functional.linear(hidden[rows], weight, bias).float()
             norm = logits.logsumexp(dim=1)
             picked = logits.gather(1, targets[rows, None]).squeeze(1)
-            total += (norm - (1 - smoothing) * picked).sum()
+            losses = norm - (1 - smoothing) * picked
             if smoothing:
-                total -= smoothing / classes * logits.sum()
+                losses -= smoothing / classes * logits.sum(dim=1)
+            total += (losses if weights is None else losses * weights[rows]).sum()
             if not (need_hidden or need_weight or need_bias):
                 continue
             d_logits = logits.sub_(norm[:, None]).exp_()  # the probabilities, in place
@@ -104,6 +108,8 @@ class _LinearCrossEntropy(torch.autograd.Function):
             d_logits.scatter_add_(
                 1, targets[rows, None], d_logits.new_full((len(d_logits), 1), smoothing - 1)
             )
+            if weights is not None:
+                d_logits.mul_(weights[rows, None])
             if need_bias:
                 d_bias = _added(d_bias, d_logits.sum(dim=0))
             small = d_logits.to(hidden.dtype)
@@ -124,6 +130,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
             None if d_hidden is None else d_hidden.mul_(scale.to(d_hidden.dtype)),
             None if d_weight is None else d_weight.mul_(scale).to(weight_dtype),
             None if d_bias is None else d_bias.mul_(scale).to(bias_dtype),
+            None,
             None,
             None,
         )

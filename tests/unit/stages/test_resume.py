@@ -217,6 +217,47 @@ def test_an_interrupted_replacement_goes_on_and_then_forgets_the_old_run(
     assert not (tmp_path / "run.old.partial").exists()
 
 
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(28, "No space left on device"),
+        RuntimeError(
+            "[enforce fail at inline_container.cc] . PytorchStreamWriter failed writing file"
+        ),
+        type("SafetensorError", (Exception,), {})(
+            "I/O error: No space left on device (os error 28)"
+        ),
+        OSError(30, "Read-only file system"),
+    ],
+    ids=["OSError", "torch", "safetensors", "read-only"],
+)
+def test_a_disk_that_fails_during_a_save_leaves_the_earlier_checkpoint(
+    cfg: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    train(cfg, out=tmp_path / "whole")
+    import safetensors.torch
+
+    healthy = safetensors.torch.save_file
+    saved: list[int] = []
+
+    def fails(*args: object, **kwargs: object) -> None:
+        saved.append(1)
+        if len(saved) > 9:
+            raise error
+        healthy(*args, **kwargs)  # type: ignore[arg-type]
+
+    with monkeypatch.context() as patch:
+        patch.setattr(safetensors.torch, "save_file", fails)
+        with pytest.raises(RunError, match="earlier results are whole"):
+            train(cfg, out=tmp_path / "run")
+    last, faults = newest(tmp_path / "run" / "checkpoints")
+    assert last is not None
+    assert not faults
+    assert not list((tmp_path / "run" / "checkpoints").glob("*.partial"))
+    train(cfg, out=tmp_path / "run")
+    assert final_weights(tmp_path / "run") == final_weights(tmp_path / "whole")
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(1500)
 def test_fifty_kills_at_random_moments(tiny_folder: Path, tmp_path: Path) -> None:

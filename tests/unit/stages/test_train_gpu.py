@@ -101,3 +101,15 @@ def test_fp16_scales_its_loss(cfg: RunConfig, tmp_path: Path) -> None:
     train(set_to(cfg, "train.precision=fp16", "train.epochs=6"), out=tmp_path / "run")
     losses = [r["loss"] for r in rows_of(tmp_path / "run", "train")]
     assert losses[-1] < losses[0]
+
+
+@pytest.mark.parametrize("preset", ["full", "decoder"])
+def test_recorded_passes_say_what_plain_ones_say(
+    cfg: RunConfig, tmp_path: Path, preset: str
+) -> None:
+    cfg = set_to(cfg, f"freeze.preset={preset}", "train.precision=fp32", "train.epochs=4")
+    train(cfg, out=tmp_path / "plain")
+    train(set_to(cfg, "train.compile=true"), out=tmp_path / "recorded")
+    plain, recorded = ([r["loss"] for r in rows_of(tmp_path / n, "train")]
+                       for n in ("plain", "recorded"))  # fmt: skip
+    assert recorded == pytest.approx(plain, abs=1e-3)

@@ -6,17 +6,22 @@ The captioner is loaded as a shape without numbers, and no test image is opened.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
-from medblip.config import RunConfig, resolve
-from medblip.errors import ConfigError, MedblipError, RunError, explain
+from medblip.config import BUNDLED, RunConfig, resolve
+from medblip.errors import MedblipError, RunError, explain
 
 if TYPE_CHECKING:
     from medblip.models.captioner import Captioner
     from medblip.models.freeze import Match
 
-__all__ = ["Diagnosed", "Finding", "doctor"]
+__all__ = ["Diagnosed", "Finding", "doctor", "tried"]
+
+T = TypeVar("T")
+#: Above this rate, full fine-tuning of a pretrained captioner ends in one caption for all images.
+_HIGHEST_RATE = 1e-4
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -67,6 +72,8 @@ def doctor(
 ) -> Diagnosed:
     """Examine a training before it starts.
 
+    Each thing is looked at on its own: a captioner that cannot be loaded does not hide a leak.
+
     Args:
         config: As for `train`.
         data: As for `train`.
@@ -79,55 +86,73 @@ def doctor(
         ConfigError: A setting is unknown.
         RunError: With `strict`: there are errors.
     """
-    from medblip.stages.doctor import machine, material
+    from medblip.models.captioner import load_captioner
+    from medblip.stages.doctor import disk, machine, material
 
     cfg = resolve(config, data, overrides, None, device)
-    findings = [*machine.versions(), *machine.devices(cfg), *_advice(cfg)]
+    findings = [*machine.versions(), *machine.devices(cfg)]
+    examples = tried(findings, lambda: material.examples_of(cfg))
+    if examples is not None:
+        findings += [*material.sizes(cfg, examples), *material.leaks(cfg, examples)]
+    captioner = tried(findings, lambda: load_captioner(cfg.model, weights=False))
     labels: tuple[dict[str, str], ...] = ()
     matches: list[Match] = []
+    if captioner is not None:
+        if examples is not None:
+            about, labels = material.labels(cfg, captioner, examples)
+            findings += about
+        ruled = tried(findings, lambda: _rules(cfg, captioner))
+        if ruled is not None:
+            matches, rates = ruled
+            findings += [_trainable(matches), *_rates(cfg, rates), *machine.memory(cfg, matches)]
+            findings += disk.space(cfg, Path(out), captioner, matches, examples or [])
+    findings += [*_smoothing(cfg), *disk.file_system(Path(out))]
+    return _result(findings, labels, matches, strict=strict)
+
+
+def tried(findings: list[Finding], make: Callable[[], T]) -> T | None:
+    """Return what `make` returns; or None, and its error is one more finding."""
     try:
-        captioner, matches = _captioner(cfg)
-        findings += [_trainable(matches)]
-        examples = material.examples_of(cfg)
-        about, labels = material.labels(cfg, captioner, examples)
-        findings += [*about, *material.leaks(cfg, examples), *material.sizes(cfg, examples)]
-        findings += machine.disk(cfg, Path(out), captioner, matches, examples)
-        findings += machine.memory(cfg, matches)
+        return make()
     except MedblipError as error:
         what, *rest = str(error).splitlines()
-        do = next((line.split("do:")[1].strip() for line in rest if "do:" in line), "")
-        got = next((line.split("got:")[1].strip() for line in rest if "got:" in line), "")
-        findings.append(Finding(level="error", about=what, got=got, do=do))
-    findings += machine.file_system(Path(out))
+        parts = dict(line.strip().split(":", 1) for line in rest if ":" in line)
+        findings.append(Finding(level="error", about=what, got=parts.get("got", "").strip(),
+                                do=parts.get("do", "").strip()))  # fmt: skip
+        return None
+
+
+def _result(
+    findings: list[Finding], labels: tuple[dict[str, str], ...], matches: list[Match], *,
+    strict: bool,
+) -> Diagnosed:  # fmt: skip
     order = ("error", "warning", "ok")
     counts = {level: sum(f.level == level for f in findings) for level in order}
-    result = Diagnosed(
+    if strict and counts["error"]:
+        errors = [f for f in findings if f.level == "error"]
+        raise RunError(
+            explain(
+                "this training should not be started",
+                got="; ".join(f"{f.about}: {f.got}" for f in errors),
+                expected="no errors (--strict)",
+                do="; ".join(dict.fromkeys(f.do for f in errors)),
+            )
+        )
+    return Diagnosed(
         errors=counts["error"], warnings=counts["warning"],
         findings=tuple(sorted(findings, key=lambda f: order.index(f.level))),
         labels=labels, rules=tuple(dataclasses.asdict(match) for match in matches),
     )  # fmt: skip
-    if strict and result.errors:
-        raise RunError(
-            explain(
-                "this training should not be started",
-                got="; ".join(f"{f.about}: {f.got}" for f in findings if f.level == "error"),
-                expected="no errors (--strict)",
-                do="see `medblip doctor` without --strict for what to do",
-            )
-        )
-    return result
 
 
-def _captioner(cfg: RunConfig) -> tuple[Captioner, list[Match]]:
-    from medblip.models.captioner import load_captioner
+def _rules(cfg: RunConfig, captioner: Captioner) -> tuple[list[Match], dict[str, float]]:
+    """Freeze and adapt the captioner as `train` does; return the match table and the rates."""
     from medblip.models.freeze import apply_rules, rules_for
     from medblip.models.lora import add_adapters
 
-    captioner = load_captioner(cfg.model, weights=False)
     if cfg.freeze.preset == "lora":
         captioner.network = add_adapters(captioner.network, cfg.lora)
-    matches, _ = apply_rules(captioner.network, rules_for(cfg), cfg.optim.layer_decay)
-    return captioner, matches
+    return apply_rules(captioner.network, rules_for(cfg), cfg.optim.layer_decay)
 
 
 def _trainable(matches: list[Match]) -> Finding:
@@ -137,12 +162,19 @@ def _trainable(matches: list[Match]) -> Finding:
     return Finding(level="ok", about="what trains", got=share)
 
 
-def _advice(cfg: RunConfig) -> list[Finding]:
-    """Return settings that are allowed and have gone wrong for many."""
+def _rates(cfg: RunConfig, rates: dict[str, float]) -> list[Finding]:
+    """Return rates that have spoilt many a training; adapters stand higher ones.
+
+    The rates that parameters get are looked at, not the settings: with rules, `optim.lr` may
+    belong to none.
+    """
+    if cfg.model.name == BUNDLED:
+        return []
+    tuned = {name: rate for name, rate in rates.items() if ".lora_" not in name}
+    words = {n for n in tuned if ".word_embeddings." in n or ".cls.predictions." in n}
+    rate = max((tuned[name] for name in tuned if name not in words), default=0.0)
     found = []
-    pretrained = cfg.model.name != "bundled"
-    rate = max([cfg.optim.lr, *(float(r) for _, r in cfg.freeze.rules if r != "frozen")])
-    if pretrained and cfg.freeze.preset != "lora" and rate > 1e-4:
+    if rate > _HIGHEST_RATE:
         found.append(
             Finding(
                 level="warning", about="learning rate",
@@ -150,32 +182,20 @@ def _advice(cfg: RunConfig) -> list[Finding]:
                 do="2e-5 or less: at higher rates captions collapse into one for every image",
             )
         )  # fmt: skip
-    factor = cfg.optim.words_factor
-    if pretrained and factor > 1 and cfg.freeze.preset in ("full", "decoder"):
+    rate = max((tuned[name] for name in words), default=0.0)
+    if rate > _HIGHEST_RATE:
         found.append(
             Finding(
                 level="warning", about="rate of the word embeddings",
-                got=f"{factor:g} times optim.lr, the bundled captioner's setting",
+                got=f"{rate:g}, optim.words_factor = {cfg.optim.words_factor:g}",
                 do="optim.words_factor = 1.0 for a captioner that knows the words",
             )
         )  # fmt: skip
-    if cfg.optim.label_smoothing == 0:
-        found.append(
-            Finding(
-                level="warning", about="label smoothing", got="0",
-                do="BLIP trains at 0.1 (optim.label_smoothing)",
-            )
-        )  # fmt: skip
-    try:
-        from medblip.engine import pick_device, pick_precision
-
-        pick_precision(cfg.train.precision, pick_device(cfg.train.device))
-    except ConfigError as error:
-        lines = str(error).splitlines()
-        found.append(
-            Finding(
-                level="error", about=lines[0], got=lines[1].split(":", 1)[1].strip(),
-                do=lines[3].split(":", 1)[1].strip(),
-            )
-        )  # fmt: skip
     return found
+
+
+def _smoothing(cfg: RunConfig) -> list[Finding]:
+    if cfg.optim.label_smoothing:
+        return []
+    return [Finding(level="warning", about="label smoothing", got="0",
+                    do="BLIP trains at 0.1 (optim.label_smoothing)")]  # fmt: skip

@@ -1,27 +1,24 @@
-"""Where it would run: versions, device, disk, memory, and whether the disk keeps its promises."""
+"""What it would run on: versions, device, precision, memory."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import platform
 import re
-import shutil
-import tempfile
 from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from medblip.config import RunConfig
-from medblip.data.store import Resize
-from medblip.schema import Example
-from medblip.stages.doctor.diagnose import Finding
+from medblip.config import BUNDLED, RunConfig
+from medblip.errors import ConfigError
+from medblip.stages.doctor.diagnose import Finding, tried
 
 if TYPE_CHECKING:
-    from medblip.models.captioner import Captioner
     from medblip.models.freeze import Match
 
-__all__ = ["devices", "disk", "file_system", "memory", "versions"]
+__all__ = ["FLOORS", "devices", "memory", "versions"]
 
 #: Package -> (first version without the fault, what the fault is). Read in advisories, 2026-11.
 FLOORS: dict[str, tuple[str, str]] = {
@@ -33,6 +30,11 @@ FLOORS: dict[str, tuple[str, str]] = {
 }
 #: Fixed in an older line, too.
 _ALSO_FIXED = {("pydicom", "2.4.5")}
+#: What a container may use, cgroups 2 and 1 (kernel.org: admin-guide/cgroup-v2, cgroup-v1/memory).
+_LIMITS = (
+    Path("/sys/fs/cgroup/memory.max"),
+    Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"),
+)
 
 
 def versions() -> list[Finding]:
@@ -49,7 +51,9 @@ def versions() -> list[Finding]:
                                  do=f"pip install '{name}>={floor}'"))  # fmt: skip
         else:
             good.append(f"{name} {there}")
-    found.append(Finding(level="ok", about="versions without known faults", got=", ".join(good)))
+    if good:
+        about = "versions without known faults"
+        found.append(Finding(level="ok", about=about, got=", ".join(good)))
     from medblip.models.blip_patches import KNOWN, fingerprint
 
     unknown = [kind.__name__ for kind in KNOWN if fingerprint(kind) not in KNOWN[kind]]
@@ -59,59 +63,55 @@ def versions() -> list[Finding]:
                     got=f"another {', '.join(unknown)} than those that were tested",
                     do="training is slower; install a version named in constraints.txt")
         )  # fmt: skip
+    else:
+        got = f"fast, for transformers {metadata.version('transformers')}"
+        found.append(Finding(level="ok", about="attention", got=got))
     return found
 
 
 def devices(cfg: RunConfig) -> list[Finding]:
-    """Return what there is to compute on."""
+    """Return what would compute, and whether it has the precision that was asked for."""
     import torch
 
+    from medblip.engine import pick_device, pick_precision
+
+    found: list[Finding] = []
     about = f"python {platform.python_version()}, torch {torch.__version__}"
-    if torch.cuda.is_available():
-        names = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
-        return [Finding(level="ok", about=about, got=", ".join(names))]
-    cores = f"CPU, {torch.get_num_threads()} threads"
-    large = cfg.model.name != "bundled" and cfg.freeze.preset not in ("decoder", "cross-attention")
-    slow = "a pretrained captioner on a CPU takes days; freeze.preset = 'decoder' is 6 times faster"
-    return [Finding(level="warning" if large else "ok", about=about, got=cores,
-                    do=slow if large else "")]  # fmt: skip
-
-
-def disk(
-    cfg: RunConfig, out: Path, captioner: Captioner, matches: Sequence[Match],
-    examples: Sequence[Example],
-) -> list[Finding]:  # fmt: skip
-    """Return the space that features, pixels and checkpoints need, against what is free."""
-    total = sum(match.parameters for match in matches)
-    moving = sum(match.parameters for match in matches if match.rate is not None)
-    checkpoints = (4 * total + 8 * moving) * (cfg.train.keep_checkpoints + 1) + 4 * total
-    seen = [e for e in examples if e.split == "train"]
-    watched = [e for e in examples if e.split == "validation"][: cfg.train.validation_images]
-    height, width = captioner.image_size
-    resize = Resize(height, width, captioner.image_resample)
-    root = Path(cfg.data.root)
-    pixels = 0 if (root / "pixels" / resize.name).is_dir() else len(seen) * height * width
-    found = [_space("checkpoints", checkpoints, out), _space("pixel store", pixels, root)]
-    if not captioner.encoder_trains and cfg.train.feature_cache != "off":
-        folder = root if cfg.train.feature_cache == "auto" else Path(cfg.train.feature_cache)
-        each = captioner.feature_shape
-        size = (len(seen) + len(watched)) * each[0] * each[1]
-        size *= 2 if cfg.train.feature_dtype == "fp16" else 4
-        found.append(_space("features of the frozen encoder (at most)", size, folder))
+    device = tried(found, lambda: pick_device(cfg.train.device))
+    if device is None:
+        return found
+    got, slow = device, False
+    if device.startswith("cuda"):
+        got = f"{device}: {torch.cuda.get_device_name(device)}"
+    elif device == "cpu":
+        frozen = cfg.freeze.preset in ("decoder", "cross-attention")
+        got = f"CPU, {torch.get_num_threads()} threads"
+        slow = cfg.model.name != BUNDLED and not frozen
+    do = "a pretrained captioner on a CPU takes days; freeze.preset = 'decoder' is 6 times faster"
+    found.append(Finding(level="warning" if slow else "ok", about=about, got=got,
+                         do=do if slow else ""))  # fmt: skip
+    precision = tried(found, lambda: pick_precision(cfg.train.precision, device))
+    if precision == "bf16" and not _has_bf16(device):
+        asked = cfg.train.precision == "bf16"
+        other = "fp16" if device.startswith("cuda") else "fp32"
+        found.append(
+            Finding(
+                level="error" if asked and device.startswith("cuda") else "warning",
+                about="bf16", got=f"{got} has none and imitates it, slowly",
+                do=f"train.precision = '{other}'",
+            )
+        )  # fmt: skip
+    elif precision is not None:
+        found.append(Finding(level="ok", about="precision", got=precision))
     return found
 
 
 def memory(cfg: RunConfig, matches: Sequence[Match]) -> list[Finding]:
     """Return a lower bound of what training holds, against what there is."""
-    import torch
-
     total = sum(match.parameters for match in matches)
     moving = sum(match.parameters for match in matches if match.rate is not None)
     need = 4 * total + 12 * moving
-    if torch.cuda.is_available() and cfg.train.device != "cpu":
-        there, what = torch.cuda.mem_get_info()[1], "GPU memory"
-    else:
-        there, what = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"), "memory"
+    there, what = _memory(cfg)
     fits = need < 0.8 * there
     return [
         Finding(
@@ -123,42 +123,35 @@ def memory(cfg: RunConfig, matches: Sequence[Match]) -> list[Finding]:
     ]
 
 
-def file_system(out: Path) -> list[Finding]:
-    """Try what a checkpoint relies on: rename over a file, rename of a folder, fsync."""
-    existing = next(p for p in [out, *out.absolute().parents] if p.is_dir())
-    try:
-        with tempfile.TemporaryDirectory(dir=existing, prefix=".medblip-doctor-") as name:
-            probe = Path(name)
-            (probe / "a").mkdir()
-            (probe / "a" / "x").write_text("1")
-            (probe / "y").write_text("0")
-            os.replace(probe / "a" / "x", probe / "y")
-            os.replace(probe / "a", probe / "b")
-            descriptor = os.open(probe, os.O_RDONLY)
-            try:
-                os.fsync(descriptor)
-            finally:
-                os.close(descriptor)
-    except OSError as error:
-        return [
-            Finding(
-                level="error", about=f"file system of {existing}",
-                got=f"{error.strerror or error}: checkpoints could not be replaced safely",
-                do="write runs to a local disk, not to an object store mounted as a folder",
-            )
-        ]  # fmt: skip
-    return [Finding(level="ok", about="file system", got="renames and flushes as it should")]
+def _memory(cfg: RunConfig) -> tuple[int, str]:
+    """Return the bytes of the device's memory that no other process holds, and what it is."""
+    import torch
+
+    from medblip.engine import pick_device
+
+    with contextlib.suppress(ConfigError):  # a device that is not there is told elsewhere
+        device = pick_device(cfg.train.device)
+        if device.startswith("cuda"):
+            return torch.cuda.mem_get_info(torch.device(device))[0], "free GPU memory"
+    there = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    for limit in _LIMITS:
+        with contextlib.suppress(OSError, ValueError):  # "max": there is none
+            there = min(there, int(limit.read_text()))
+    return there, "memory"
 
 
-def _space(what: str, need: int, folder: Path) -> Finding:
-    existing = next(p for p in [folder, *folder.absolute().parents] if p.exists())
-    free = shutil.disk_usage(existing).free
-    enough = free > 1.1 * need
-    return Finding(
-        level="ok" if enough else "error", about=f"disk for the {what}",
-        got=f"{need / 1e6:,.0f} MB of {free / 1e6:,.0f} MB free",
-        do="" if enough else "free some space, or choose another folder",
-    )  # fmt: skip
+def _has_bf16(device: str) -> bool:
+    """Whether a device computes in bfloat16; what cannot be told counts as yes."""
+    import torch
+
+    if device.startswith("cuda"):
+        with torch.cuda.device(torch.device(device)):
+            return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    asked: Any = getattr(torch.cpu, "get_capabilities", dict)  # absent before torch 2.13
+    able = asked() if device == "cpu" else {}
+    return able.get("architecture") != "x86_64" or any(
+        able.get(name) for name in ("avx512_bf16", "amx_bf16")
+    )
 
 
 def _numbers(version: str) -> tuple[int, ...]:

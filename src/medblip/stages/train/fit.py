@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from medblip.engine import Engine
     from medblip.models.captioner import Captioner
+    from medblip.stages.train.graphs import Graphs
     from medblip.stages.train.parts import Part
     from medblip.stages.train.state import Position
 
@@ -63,7 +64,7 @@ def largest_micro(
 
 def step_that_fits(
     objective: Any, engine: Engine, part: Part, work: Work, position: Position,
-    optimizer: torch.optim.Optimizer, cfg: RunConfig, *, flag: bool,
+    optimizer: torch.optim.Optimizer, cfg: RunConfig, *, graphs: Graphs | None = None, flag: bool,
 ) -> Outcome:  # fmt: skip
     """Do one step; where memory runs out, do it again in smaller micro-batches.
 
@@ -77,7 +78,15 @@ def step_that_fits(
         ] if any(len(m.indices) > position.micro for m in work.micros) else work.micros  # fmt: skip
         try:
             return train_step(
-                objective, engine, part, work.batch, micros, optimizer, cfg, flag=flag
+                objective,
+                engine,
+                part,
+                work.batch,
+                micros,
+                optimizer,
+                cfg,
+                graphs=graphs,
+                flag=flag,
             )
         except (torch.OutOfMemoryError, RuntimeError) as error:
             if not _is_memory(error):

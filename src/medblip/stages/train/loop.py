@@ -109,7 +109,7 @@ def _loop(session: Session, interruption: Interruption) -> None:
             rate = session.set_rates(at.step)
             outcome = step_that_fits(
                 session.objective, session.engine, session.learn, work, at,
-                session.optimizer, cfg, flag=interruption.number is not None,
+                session.optimizer, cfg, graphs=session.graphs, flag=interruption.number is not None,
             )  # fmt: skip
             at.step += 1
             settle()

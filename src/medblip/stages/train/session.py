@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from medblip.config import RunConfig
 from medblip.files import write_json
+from medblip.progress import console
 from medblip.rundir import RunDir
 from medblip.stages.train.build import (
     rate_share,
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from medblip.engine import Engine
     from medblip.models.captioner import Captioner
     from medblip.models.freeze import Match
+    from medblip.stages.train.graphs import Graphs
     from medblip.stages.train.state import Position
 
 __all__ = ["Session", "Trained", "summary"]
@@ -67,6 +69,7 @@ class Session:
         position: Where the run is.
         in_features_s: Seconds spent on the features of a frozen encoder.
         over: Set when validation asked to stop.
+        graphs: Recorded passes, where they pay.
         text: What the progress bar says.
     """
 
@@ -82,6 +85,7 @@ class Session:
     position: Position
     in_features_s: float = 0.0
     over: bool = False
+    graphs: Graphs | None = None
     text: str = ""
 
     def __post_init__(self) -> None:
@@ -96,6 +100,7 @@ class Session:
         self._epoch: tuple[int, list[np.ndarray]] = (-1, [])
         self._opened = self._mark = time.perf_counter()
         self._before_s = self.position.seconds
+        self._recording_failed = False
 
     @property
     def writes(self) -> bool:
@@ -113,6 +118,7 @@ class Session:
         while True:
             yield None
             training_mode(self.captioner)
+            self._record_passes()
             self._mark = time.perf_counter()  # looking and saving are not steps
             stops = {step for step in self.look_at | self.measure_at if step > at.step}
             yield from feed(
@@ -120,6 +126,24 @@ class Session:
                 rank=self.engine.rank, world=self.engine.world, micro=at.micro,
                 workers=self.cfg.train.workers, pin=self.engine.device.startswith("cuda"),
             )  # fmt: skip
+
+    def _record_passes(self) -> None:
+        """Record passes once, before the first step of this session."""
+        from medblip.stages.train.graphs import Graphs, wanted
+
+        if self.graphs is not None or self._recording_failed or not wanted(self.cfg, self.engine):
+            return
+        parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
+        try:
+            self.graphs = Graphs(
+                self.cfg, self.captioner, self.engine, self.learn, self.position.micro, parameters
+            )
+        except RuntimeError as error:  # an operation that this torch cannot record, or no memory
+            self._recording_failed = True
+            self.optimizer.zero_grad(set_to_none=True)
+            reason = str(error).splitlines()[0]
+            line = f"passes cannot be recorded as CUDA graphs ({reason}): they run as they are"
+            console().print(line, markup=False, soft_wrap=True)
 
     def set_rates(self, step: int) -> float:
         """Set the learning rates of a step, counted from 0."""

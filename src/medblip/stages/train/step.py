@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from medblip.models.captioner import Captioner, TokenBatch
     from medblip.rundir import RunDir
     from medblip.stages.train.feed import Micro
+    from medblip.stages.train.graphs import Graphs
     from medblip.stages.train.parts import Part
 
 __all__ = ["Objective", "Outcome", "require_sane", "train_step"]
@@ -65,6 +66,7 @@ def train_step(
     optimizer: torch.optim.Optimizer,
     cfg: RunConfig,
     *,
+    graphs: Graphs | None = None,
     flag: bool = False,
 ) -> Outcome:
     """Do one optimizer step on one batch, of which this process has some micro-batches.
@@ -77,6 +79,9 @@ def train_step(
     tokens = part.tokens(batch)
     total = torch.zeros((), device=captioner.device)
     for number, micro in enumerate(micros):
+        if graphs is not None and graphs.fits(micro):
+            graphs.run(micro, 1 / tokens)
+            continue
         texts = captioner.collate([part.token_ids[i] for i in micro.indices])
         images = part.images_on(captioner, micro.images)
         with engine.accumulating(objective, last=number + 1 == len(micros)):
@@ -86,9 +91,12 @@ def train_step(
                 loss = loss * (float(micro.counts) / tokens)
             engine.backward(loss)
         total += loss.detach()
+    if graphs is not None:
+        total += graphs.loss
+        graphs.loss.zero_()
     trainable = [p for group in optimizer.param_groups for p in group["params"]]
     norm = engine.clip(trainable, cfg.optim.clip_norm, optimizer)
-    engine.step(optimizer, norm)
+    engine.step(optimizer, norm, keep=graphs is not None)
     sums = engine.summed(torch.stack([total, total.new_tensor(float(flag))]))
     return Outcome(sums[0], norm, sums[1])
 
