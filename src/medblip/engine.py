@@ -261,7 +261,9 @@ def pick_precision(name: str, device: str) -> str:
     """
     on_gpu = device.startswith("cuda")
     if name == "auto":
-        return "bf16" if on_gpu and torch.cuda.is_bf16_supported() else "fp32"
+        # below compute capability 8.0 bf16 is emulated, and slower than fp32
+        real = on_gpu and torch.cuda.is_bf16_supported(including_emulation=False)
+        return "bf16" if real else "fp32"
     if name == "fp16" and not on_gpu:
         raise ConfigError(
             explain(

@@ -258,7 +258,7 @@ def training_table(planned: Planned) -> Table:
 
 def diagnosis_table(result: Diagnosed) -> Table:
     """Return what `doctor` found, errors first, and what is learned of a few captions."""
-    table = Table(title=f"{result.errors} errors, {result.warnings} warnings")
+    table = Table(title=f"errors: {result.errors}, warnings: {result.warnings}")
     for column in ("", "looked at", "found", "what to do"):
         table.add_column(column)
     for finding in result.findings:

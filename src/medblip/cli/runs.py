@@ -95,8 +95,11 @@ def doctor(
 
     result = run_doctor(config, data, out, overrides=overrides or [], device=device, strict=strict)
     if not as_json:
+        from medblip.models.freeze import Match, match_table
         from medblip.tables import diagnosis_table
 
+        if result.rules:
+            print_table(match_table([Match(**rule) for rule in result.rules]))
         print_table(diagnosis_table(result))
     finish(result, as_json)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Literal
 
 import pytest
 import torch
@@ -68,6 +69,23 @@ def test_lora_moves_adapters_only_and_merges_back(
     captioner.network = merge_adapters(captioner.network)
     merged = captioner.token_losses(captioner.encode(pixels[:1]), batch, 0.0)
     torch.testing.assert_close(adapted, merged, rtol=1e-5, atol=1e-4)
+
+
+@pytest.mark.parametrize("towers", [("vision",), ("text",), ("vision", "text")])
+def test_merged_adapters_give_the_logits_of_unmerged_ones(
+    captioner: BlipCaptioner, pixels: torch.Tensor, towers: tuple[Literal["vision", "text"], ...]
+) -> None:
+    cfg = dataclasses.replace(settings(preset="lora"), lora=LoraConfig(rank=4, towers=towers))
+    captioner.network = add_adapters(captioner.network, cfg.lora)
+    moved = three_steps(captioner, pixels, cfg)
+    assert {("vision_model" in name) for name in moved if "lora_" in name} == {
+        tower == "vision" for tower in towers
+    }
+    captioner.network.eval()
+    ids = torch.tensor(captioner.tokenize(["normal chest x - ray"], 64))
+    adapted = captioner.network(pixel_values=pixels[:1], input_ids=ids).logits
+    merged = merge_adapters(captioner.network)(pixel_values=pixels[:1], input_ids=ids).logits
+    torch.testing.assert_close(merged, adapted, rtol=1e-5, atol=1e-5)
 
 
 def test_first_match_wins_and_the_table_adds_up(captioner: BlipCaptioner) -> None:
