@@ -217,9 +217,14 @@ class Engine:
             self._accelerator.log(values, step=record["step"])
 
     def close(self) -> None:
-        """Flush the trackers and leave the other processes."""
+        """Flush the trackers and leave the other processes.
+
+        What joins the processes is let go before: freed at the exit of Python, its threads end the
+        process with an abort now and then.
+        """
         if self._tracking:
             self._accelerator.end_training()
+        self._accelerator.free_memory()
         if self.world > 1 and dist.is_initialized():
             dist.destroy_process_group()
         # Accelerate remembers device and precision for the whole process: a second training in it

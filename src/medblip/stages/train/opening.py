@@ -58,7 +58,11 @@ def open_run(cfg: RunConfig, run: RunDir, *, resume: str, force: bool) -> Iterat
         if engine.is_main:
             _write_settings(session)
         engine.start_tracking(cfg.track, run.path, configuration.dump(cfg))
-        yield session
+        try:
+            yield session
+            engine.wait()  # nobody leaves before the first process has written the end
+        finally:
+            session.objective = session.graphs = None
         if engine.is_main:
             run.forget_replaced()
 
