@@ -57,10 +57,7 @@ class Engine:
             cpu=device == "cpu",
             kwargs_handlers=[
                 InitProcessGroupKwargs(timeout=_PATIENCE),
-                # every trainable tensor gets a gradient in each step; buffers never change
-                DistributedDataParallelKwargs(
-                    broadcast_buffers=False, gradient_as_bucket_view=True
-                ),
+                DistributedDataParallelKwargs(gradient_as_bucket_view=True),
             ],
         )
         self.rank: int = self._accelerator.process_index
