@@ -194,6 +194,31 @@ def test_a_signal_saves_and_exits_as_a_shell_expects(
     assert not (tmp_path / "run" / "LOCK").exists()
 
 
+def test_a_signal_before_the_first_step_acts_at_once(
+    cfg: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Features may take hours: nobody waits for them after Ctrl-C, and finished shards stay."""
+    from medblip.models import features
+
+    healthy = features.compute
+
+    def interrupted(*args: object, **kwargs: object) -> None:
+        healthy(*args, **kwargs)  # type: ignore[arg-type]
+        signal.raise_signal(signal.SIGINT)
+
+    cfg = set_to(cfg, "freeze.preset=decoder")
+    with monkeypatch.context() as patch:
+        patch.setattr(features, "compute", interrupted)
+        before = signal.signal(signal.SIGINT, signal.default_int_handler)
+        try:
+            with pytest.raises(KeyboardInterrupt):
+                train(cfg, out=tmp_path / "run")
+        finally:
+            signal.signal(signal.SIGINT, before)
+    assert not (tmp_path / "run" / "LOCK").exists()
+    train(cfg, out=tmp_path / "run")
+
+
 def test_an_interrupted_replacement_goes_on_and_then_forgets_the_old_run(
     cfg: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

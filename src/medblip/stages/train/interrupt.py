@@ -17,13 +17,17 @@ class Interrupted(BaseException):
 
 
 class Interruption:
-    """Takes note of signals while inside; a second one stops at once, as without it.
+    """Takes note of signals while `deferring`; before, and at a second one, they act at once.
+
+    Until the first step there is nothing to save, and features that are being computed are kept
+    shard by shard anyway.
 
     Handlers can be set by the main thread alone; in another one, signals do what they always do.
     """
 
     def __init__(self) -> None:
         self.number: int | None = None
+        self.deferring = False
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> Self:
@@ -51,7 +55,7 @@ class Interruption:
             signal.raise_signal(self.number)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
-        if self.number is not None:
+        if self.number is not None or not self.deferring:
             signal.signal(number, self._before[number])
             signal.raise_signal(number)
         self.number = number

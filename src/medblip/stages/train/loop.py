@@ -80,6 +80,7 @@ def _loop(session: Session, interruption: Interruption) -> None:
     at, cfg = session.position, session.cfg
     pending: tuple[int, Outcome, Work, float] | None = None
     stop = False
+    interruption.deferring = True
 
     def settle() -> None:
         """Read the last step's numbers: one step late, so that a GPU never waits for the host."""
