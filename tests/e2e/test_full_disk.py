@@ -33,10 +33,10 @@ import os, resource, sys
 resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[1]), resource.RLIM_INFINITY))
 os.execv(sys.executable, [sys.executable, "-m", "medblip", *sys.argv[2:]])
 """
-#: A disk of 24 MB with a copy of the study, filled but for some kB; exit code 99: damage was done.
+#: A disk of 96 MB with a copy of the study, filled but for some kB; exit code 99: damage was done.
 TINY_DISK = """
 study=$1; disk=$2; room=$3; python=$4; shift 4
-mount -t tmpfs -o size=24m none "$disk" && cp -R "$study/." "$disk" && cd "$disk" || exit 98
+mount -t tmpfs -o size=96m none "$disk" && cp -R "$study/." "$disk" && cd "$disk" || exit 98
 sums() { find . -path ./filler -o -type f -exec sha256sum {} + | sort; }
 before=$(sums)
 cat /dev/zero > filler 2> /dev/null
