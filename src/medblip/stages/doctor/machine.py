@@ -92,11 +92,10 @@ def devices(cfg: RunConfig) -> list[Finding]:
                          do=do if slow else ""))  # fmt: skip
     precision = tried(found, lambda: pick_precision(cfg.train.precision, device))
     if precision == "bf16" and not _has_bf16(device):
-        asked = cfg.train.precision == "bf16"
         other = "fp16" if device.startswith("cuda") else "fp32"
         found.append(
             Finding(
-                level="error" if asked and device.startswith("cuda") else "warning",
+                level="error" if device.startswith("cuda") else "warning",
                 about="bf16", got=f"{got} has none and imitates it, slowly",
                 do=f"train.precision = '{other}'",
             )
