@@ -82,7 +82,8 @@ def command(cfg_file: Path, out: Path, *more: str, ranks: int = 1) -> list[str]:
 
 def environment() -> dict[str, str]:
     """Return an environment in which a process computes as this one does."""
-    return os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    only = {"GLOO_SOCKET_IFNAME": "lo"} if sys.platform == "linux" else {}
+    return os.environ | only | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
 
 
 def run(*args: Any, **kwargs: Any) -> subprocess.CompletedProcess[str]:
