@@ -252,6 +252,17 @@ class DecodeConfig:
         length_penalty: Beam score = sum of log-probabilities / length ** penalty.
         repetition_penalty: 1.0 is none (arXiv 1909.05858).
         no_repeat_ngram_size: 0 is off.
+        sample: Draw each token instead of taking the likeliest; the draws of an image are decided
+            by `seed` and its id alone.
+        temperature: Logits are divided by it before a draw.
+        top_k: Draw among so many likeliest tokens; 0: among all.
+        top_p: Draw among the likeliest tokens that have this probability together (arXiv
+            1904.09751).
+        num_captions: Captions per image: the best beams, or draws. The first is the caption, the
+            others are alternatives.
+        seed: Of the draws.
+        precision: `auto` is bf16 on a GPU that has it, else fp32; some captions then differ by a
+            word (docs/captioning.md has the share).
         batch_size: Images per call; changes speed only.
     """
 
@@ -261,13 +272,38 @@ class DecodeConfig:
     length_penalty: float = 1.0
     repetition_penalty: float = 1.0
     no_repeat_ngram_size: int = 0
+    sample: bool = False
+    temperature: float = 1.0
+    top_k: int = 0
+    top_p: float = 1.0
+    num_captions: int = 1
+    seed: int = 0
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
     batch_size: int = 64
 
     def __post_init__(self) -> None:
-        if self.num_beams < 1 or self.batch_size < 1 or self.max_new_tokens < 1:
-            raise ValueError("decode.num_beams, batch_size and max_new_tokens must be at least 1")
+        for name in ("num_beams", "batch_size", "max_new_tokens", "num_captions"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"decode.{name} must be at least 1; got {getattr(self, name)}")
+        for name in ("min_new_tokens", "no_repeat_ngram_size", "top_k"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"decode.{name}: 0 or more; got {getattr(self, name)}")
         if self.min_new_tokens > self.max_new_tokens:
             raise ValueError("decode.min_new_tokens must not exceed decode.max_new_tokens")
+        if self.repetition_penalty <= 0 or self.temperature <= 0:
+            raise ValueError("decode.repetition_penalty and decode.temperature must be positive")
+        if not 0 < self.top_p <= 1:
+            raise ValueError(f"decode.top_p is above 0, at most 1; got {self.top_p}")
+        if self.sample and self.num_beams > 1:
+            raise ValueError("decode.sample draws single tokens: set decode.num_beams to 1")
+        if not self.sample and self.num_captions > self.num_beams:
+            raise ValueError(
+                f"decode.num_captions = {self.num_captions} needs as many beams (decode.num_beams = "
+                f"{self.num_beams}), or decode.sample = true"
+            )
+        changed = self.temperature != 1 or self.top_k or self.top_p != 1
+        if changed and not self.sample:
+            raise ValueError("decode.temperature, top_k and top_p need decode.sample = true")
 
 
 @_config

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -27,7 +27,7 @@ from transformers.utils import logging as transformers_logging
 from medblip.config import DecodeConfig
 from medblip.errors import CheckpointError, explain
 from medblip.models.blip_patches import patch, stock_attention
-from medblip.models.captioner import TokenBatch
+from medblip.models.captioner import Generated, TokenBatch
 from medblip.models.loss import linear_cross_entropy, row_losses
 
 __all__ = ["BlipCaptioner"]
@@ -195,8 +195,13 @@ class BlipCaptioner:
         )  # fmt: skip
 
     @torch.inference_mode()
-    def generate(self, embeds: torch.Tensor, decode: DecodeConfig) -> list[tuple[str, float]]:
-        """Return (caption, mean log-probability per token) for each image of (B, P, D)."""
+    def generate(
+        self, embeds: torch.Tensor, decode: DecodeConfig, *,
+        prompts: Sequence[str] | None = None, keys: Sequence[str] | None = None,
+    ) -> list[list[Generated]]:  # fmt: skip
+        """Write captions for each image of (B, P, D); see `Captioner`."""
+        del keys
+        assert prompts is None and not decode.sample
         start = torch.tensor([self._prompt_ids()], device=self.device).repeat(len(embeds), 1)
         config = self._text_config
         with torch.compiler.set_stance("force_eager"):
@@ -209,6 +214,7 @@ class BlipCaptioner:
                 pad_token_id=config.pad_token_id,
                 do_sample=False,
                 num_beams=decode.num_beams,
+                num_return_sequences=decode.num_captions,
                 max_new_tokens=decode.max_new_tokens,
                 min_new_tokens=decode.min_new_tokens or None,
                 length_penalty=decode.length_penalty if decode.num_beams > 1 else None,
@@ -216,14 +222,26 @@ class BlipCaptioner:
                 repetition_penalty=decode.repetition_penalty,
                 no_repeat_ngram_size=decode.no_repeat_ngram_size,
             )
+        many = decode.num_captions
         written = [self._until_end(row[start.shape[1] :].tolist()) for row in ids_BT]
         batch = self.collate([[*self._prompt_ids(), *ids] for ids in written])
-        counts = (batch.labels != -100).sum(1)
-        means = self._caption_losses(embeds, batch) / counts.clamp(min=1)
-        texts = self.processor.tokenizer.batch_decode(written, skip_special_tokens=True)
-        return [
-            (text.strip(), float(mean)) for text, mean in zip(texts, (-means).tolist(), strict=True)
-        ]
+        head = self._decoder.cls.predictions
+        states = self._states(embeds.repeat_interleave(many, 0), batch)
+        losses = row_losses(
+            head.transform(states), head.decoder.weight, head.decoder.bias, batch.targets
+        ).split([len(ids) for ids in written])
+        tokenizer = self.processor.tokenizer
+        found = [
+            Generated(
+                text.strip(), -float(loss.mean()), tuple(tokenizer.convert_ids_to_tokens(ids)),
+                tuple((-loss).tolist()),
+            )
+            for text, loss, ids in zip(
+                tokenizer.batch_decode(written, skip_special_tokens=True), losses, written,
+                strict=True,
+            )
+        ]  # fmt: skip
+        return [found[at : at + many] for at in range(0, len(found), many)]
 
     @torch.inference_mode()
     def word_attention(

@@ -6,6 +6,7 @@ Legend: `B` images or captions, `T` tokens, `P` image tokens (patches + 1), `D` 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
-__all__ = ["Captioner", "TokenBatch", "bundled_folder", "load_captioner", "resolve"]
+__all__ = ["Captioner", "Generated", "TokenBatch", "bundled_folder", "load_captioner", "resolve"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,6 +38,24 @@ class TokenBatch:
     labels: torch.Tensor
     positions: torch.Tensor
     targets: torch.Tensor
+
+
+@dataclasses.dataclass(frozen=True)
+class Generated:
+    """One caption as the network wrote it.
+
+    Args:
+        text: Without prompt and special tokens.
+        logprob: Mean natural-log probability per generated token, the end token included; what the
+            network itself gives, before penalties and temperature.
+        tokens: The tokenizer's pieces, the end token included where it was reached.
+        token_logprobs: One per token.
+    """
+
+    text: str
+    logprob: float
+    tokens: tuple[str, ...]
+    token_logprobs: tuple[float, ...]
 
 
 class Captioner(Protocol):
@@ -99,8 +118,18 @@ class Captioner(Protocol):
             weights: float32 (N,) of the batch's positions; None: all 1.
         """
 
-    def generate(self, embeds: torch.Tensor, decode: DecodeConfig) -> list[tuple[str, float]]:
-        """Return (caption, mean log-probability per token) for each image of (B, P, D)."""
+    def generate(
+        self, embeds: torch.Tensor, decode: DecodeConfig, *,
+        prompts: Sequence[str] | None = None, keys: Sequence[str] | None = None,
+    ) -> list[list[Generated]]:  # fmt: skip
+        """Write `decode.num_captions` captions for each image, the best first.
+
+        Args:
+            embeds: (B, P, D), from `encode`.
+            decode: How.
+            prompts: Words that each caption begins with; None: the captioner's own prompt.
+            keys: What tells images apart where tokens are drawn, their ids; None: all draw alike.
+        """
 
     def word_attention(
         self, embeds: torch.Tensor, captions: list[str]

@@ -134,9 +134,9 @@ def _caption(cfg: RunConfig, run: RunDir, split: str, device: str, *, trained: b
         batch = pixels.pixel_batch(indices, captioner.image_mean, captioner.image_std)
         with torch.inference_mode():
             written = captioner.generate(captioner.encode(batch), cfg.decode)
-        for index, (text, logprob) in zip(indices, written, strict=True):
+        for index, (best, *_) in zip(indices, written, strict=True):
             predictions.append(
-                Prediction(id=examples[index].id, caption=text, logprob=round(logprob, 6))
+                Prediction(id=examples[index].id, caption=best.text, logprob=round(best.logprob, 6))
             )
     seconds = time.perf_counter() - begun
     target = run.predictions(split)

@@ -86,7 +86,7 @@ def test_generate_equals_transformers(
         pixel_values=pixels, num_beams=num_beams, max_new_tokens=12, do_sample=False
     )
     texts = captioner.processor.batch_decode(stock, skip_special_tokens=True)
-    assert [text for text, _ in ours] == [text.strip() for text in texts]
+    assert [best.text for best, *_ in ours] == [text.strip() for text in texts]
     assert len(set(texts)) > 1, "a captioner that says one thing would pass any comparison"
 
 
@@ -97,9 +97,9 @@ def test_caption_depends_on_its_image_alone(captioner: BlipCaptioner, pixels: to
         captioner.generate(captioner.encode(pixels[i : i + 1]), decode)[0]
         for i in range(len(pixels))
     ]
-    assert [text for text, _ in together] == [text for text, _ in alone]
-    for (_, a), (_, b) in zip(together, alone, strict=True):
-        assert a == pytest.approx(b, abs=1e-5)
+    assert [one.text for one, *_ in together] == [one.text for one, *_ in alone]
+    for (a, *_), (b, *_) in zip(together, alone, strict=True):
+        assert a.logprob == pytest.approx(b.logprob, abs=1e-5)
 
 
 def test_logprob_is_the_mean_over_generated_tokens(
@@ -120,10 +120,11 @@ def test_logprob_is_the_mean_over_generated_tokens(
         functional.log_softmax(logits[0], dim=-1)[token].item()
         for logits, token in zip(result.logits, chosen, strict=True)
     ]
-    ((_, logprob),) = captioner.generate(
+    ((best,),) = captioner.generate(
         captioner.encode(pixels[:1]), DecodeConfig(num_beams=1, max_new_tokens=12)
     )
-    assert logprob == pytest.approx(sum(stepwise) / len(stepwise), abs=1e-5)
+    assert best.token_logprobs == pytest.approx(stepwise, abs=1e-5)
+    assert best.logprob == pytest.approx(sum(stepwise) / len(stepwise), abs=1e-5)
 
 
 def test_word_maps_equal_the_decoders_cross_attention(

@@ -72,7 +72,7 @@ def test_swapping_images_is_captioning_the_other_image(
     how = DecodeConfig(num_beams=1, max_new_tokens=8)
     straight = captioner.generate(captioner.encode(pixels), how)
     swapped = captioner.generate(captioner.encode(pixels.flip(0)), how)
-    assert [c for c, _ in swapped] == [c for c, _ in straight][::-1]
+    assert [c.text for c, *_ in swapped] == [c.text for c, *_ in straight][::-1]
 
 
 def test_a_collapsing_run_warns_or_stops(

@@ -97,7 +97,7 @@ def validate(
         indices = mine[start : start + decode.batch_size]
         with torch.inference_mode(), engine.autocast(), _eager():
             made = captioner.generate(part.embeds(captioner, indices), decode)
-        written += [(i, caption) for i, (caption, _) in zip(indices, made, strict=True)]
+        written += [(i, best.text) for i, (best, *_) in zip(indices, made, strict=True)]
     captions = [caption for _, caption in sorted(engine.gathered(written))]
     names = _names(cfg.train.select)
     scores = _scores(cfg, captions, part.references, names)
