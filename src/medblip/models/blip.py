@@ -27,8 +27,10 @@ from transformers.utils import logging as transformers_logging
 from medblip.config import DecodeConfig
 from medblip.errors import CheckpointError, explain
 from medblip.models.blip_patches import patch, stock_attention
-from medblip.models.captioner import Generated, TokenBatch
-from medblip.models.loss import linear_cross_entropy, row_losses
+from medblip.models.captioner import Generated, TokenBatch, generated
+from medblip.models.decode import Search, Special
+from medblip.models.decode.blip import BlipStack
+from medblip.models.loss import linear_cross_entropy
 
 __all__ = ["BlipCaptioner"]
 
@@ -200,48 +202,26 @@ class BlipCaptioner:
         prompts: Sequence[str] | None = None, keys: Sequence[str] | None = None,
     ) -> list[list[Generated]]:  # fmt: skip
         """Write captions for each image of (B, P, D); see `Captioner`."""
-        del keys
-        assert prompts is None and not decode.sample
-        start = torch.tensor([self._prompt_ids()], device=self.device).repeat(len(embeds), 1)
-        config = self._text_config
-        with torch.compiler.set_stance("force_eager"):
-            ids_BT = self._decoder.generate(
-                input_ids=start,
-                attention_mask=torch.ones_like(start),
-                encoder_hidden_states=embeds,
-                bos_token_id=config.bos_token_id,
-                eos_token_id=config.sep_token_id,
-                pad_token_id=config.pad_token_id,
-                do_sample=False,
-                num_beams=decode.num_beams,
-                num_return_sequences=decode.num_captions,
-                max_new_tokens=decode.max_new_tokens,
-                min_new_tokens=decode.min_new_tokens or None,
-                length_penalty=decode.length_penalty if decode.num_beams > 1 else None,
-                early_stopping=False if decode.num_beams > 1 else None,
-                repetition_penalty=decode.repetition_penalty,
-                no_repeat_ngram_size=decode.no_repeat_ngram_size,
-            )
-        many = decode.num_captions
-        written = [self._until_end(row[start.shape[1] :].tolist()) for row in ids_BT]
-        batch = self.collate([[*self._prompt_ids(), *ids] for ids in written])
-        head = self._decoder.cls.predictions
-        states = self._states(embeds.repeat_interleave(many, 0), batch)
-        losses = row_losses(
-            head.transform(states), head.decoder.weight, head.decoder.bias, batch.targets
-        ).split([len(ids) for ids in written])
         tokenizer = self.processor.tokenizer
-        found = [
-            Generated(
-                text.strip(), -float(loss.mean()), tuple(tokenizer.convert_ids_to_tokens(ids)),
-                tuple((-loss).tolist()),
+        heads = [self._prompt_ids(one) for one in prompts or [self.prompt] * len(embeds)]
+        if not torch.is_autocast_enabled(embeds.device.type):
+            embeds = embeds.to(next(self._decoder.parameters()).dtype)
+        with torch.compiler.set_stance("force_eager"):
+            found = self._search(embeds, decode, max(map(len, heads))).run(
+                embeds, heads, keys or [""] * len(embeds)
             )
-            for text, loss, ids in zip(
-                tokenizer.batch_decode(written, skip_special_tokens=True), losses, written,
-                strict=True,
-            )
-        ]  # fmt: skip
-        return [found[at : at + many] for at in range(0, len(found), many)]
+        return [
+            [generated(tokenizer, one.ids, one.logprobs) for one in hypotheses]
+            for hypotheses in found
+        ]
+
+    def _search(self, embeds: torch.Tensor, decode: DecodeConfig, prompt: int) -> Search:
+        config = self._text_config
+        return Search(
+            BlipStack(self._decoder), decode, Special(config.sep_token_id, config.pad_token_id),
+            room=len(embeds), image_tokens=embeds.shape[1], prompt=prompt,
+            like=self._decoder.bert.encoder.layer[0].crossattention.self.key(embeds[:1, :1]),
+        )  # fmt: skip
 
     @torch.inference_mode()
     def word_attention(
@@ -309,27 +289,13 @@ class BlipCaptioner:
         states_ND: torch.Tensor = states_BTD.flatten(0, 1).index_select(0, batch.positions)
         return states_ND
 
-    def _caption_losses(self, embeds: torch.Tensor, batch: TokenBatch) -> torch.Tensor:
-        """Return the summed cross-entropy of each caption, float32 (B,); no gradient."""
-        head = self._decoder.cls.predictions
-        losses_N = row_losses(
-            head.transform(self._states(embeds, batch)),
-            head.decoder.weight, head.decoder.bias, batch.targets,
-        )  # fmt: skip
-        sums_B = losses_N.new_zeros(len(batch.labels))
-        return sums_B.index_add_(0, batch.positions // batch.labels.shape[1], losses_N)
-
-    def _prompt_ids(self) -> list[int]:
+    def _prompt_ids(self, prompt: str | None = None) -> list[int]:
         start = [self._text_config.bos_token_id]
-        if not self.prompt:
+        words = self.prompt if prompt is None else prompt
+        if not words:
             return start
-        ids = self.processor.tokenizer(self.prompt, add_special_tokens=False)["input_ids"]
+        ids = self.processor.tokenizer(words, add_special_tokens=False)["input_ids"]
         return start + [int(i) for i in ids]
-
-    def _until_end(self, ids: list[int]) -> list[int]:
-        """Cut padding after the end token; the end token itself is kept, it was generated."""
-        end = self._text_config.sep_token_id
-        return ids[: ids.index(end) + 1] if end in ids else ids
 
 
 def _network(source: str, weights: bool, where: dict[str, Any]) -> tuple[Any, dict[str, Any]]:

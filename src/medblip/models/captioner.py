@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from medblip.config import BUNDLED, DecodeConfig, ModelConfig
 from medblip.errors import CheckpointError, explain
@@ -18,7 +18,15 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
-__all__ = ["Captioner", "Generated", "TokenBatch", "bundled_folder", "load_captioner", "resolve"]
+__all__ = [
+    "Captioner",
+    "Generated",
+    "TokenBatch",
+    "bundled_folder",
+    "generated",
+    "load_captioner",
+    "resolve",
+]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,6 +64,15 @@ class Generated:
     logprob: float
     tokens: tuple[str, ...]
     token_logprobs: tuple[float, ...]
+
+
+def generated(tokenizer: Any, ids: list[int], logprobs: list[float]) -> Generated:
+    """Return new token ids as a caption."""
+    text = tokenizer.decode(ids, skip_special_tokens=True).strip()
+    return Generated(
+        text, sum(logprobs) / max(1, len(logprobs)), tuple(tokenizer.convert_ids_to_tokens(ids)),
+        tuple(logprobs),
+    )  # fmt: skip
 
 
 class Captioner(Protocol):

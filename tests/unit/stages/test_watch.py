@@ -14,6 +14,7 @@ from medblip.config import RunConfig
 from medblip.errors import ConfigError, RunError
 from medblip.files import read_json
 from medblip.models.blip import BlipCaptioner
+from medblip.models.captioner import Generated
 from medblip.rundir import RunDir
 from medblip.stages.train import fit, train
 from medblip.stages.train.plan import plan
@@ -25,6 +26,7 @@ def cfg(tiny_folder: Path, tmp_path: Path) -> RunConfig:
     return settings(tiny_folder, make_data(tmp_path / "data", train=12, watch=24))
 
 
+SAME = Generated("a chest", -1.0, ("a", "chest"), (-1.0, -1.0))
 REFERENCES = [[f"finding {i} in the {side} lobe"] for i in range(20) for side in ("left", "right")]
 GOOD = [texts[0] for texts in REFERENCES]
 
@@ -80,7 +82,7 @@ def test_a_collapsing_run_warns_or_stops(
     capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
     monkeypatch.setattr(
-        BlipCaptioner, "generate", lambda self, embeds, decode: [("a chest", -1.0)] * len(embeds)
+        BlipCaptioner, "generate", lambda self, embeds, decode: [[SAME]] * len(embeds)
     )
     cfg = set_to(cfg, "train.validations=3", "train.epochs=3")
     train(cfg, out=tmp_path / "warns")
@@ -140,7 +142,7 @@ def test_patience_ends_a_run_that_gets_no_better(
     cfg: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
-        BlipCaptioner, "generate", lambda self, embeds, decode: [("a chest", -1.0)] * len(embeds)
+        BlipCaptioner, "generate", lambda self, embeds, decode: [[SAME]] * len(embeds)
     )
     cfg = set_to(cfg, "train.epochs=10", "train.validations=10", "train.patience=3")
     train(cfg, out=tmp_path / "run")

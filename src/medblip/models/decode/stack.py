@@ -1,0 +1,81 @@
+"""What the search asks of a decoder, and the two products that all decoders share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+__all__ = ["Stack", "attend", "linear", "matrix"]
+
+#: Above so many rows a plain product is the quickest on a CPU.
+_MOST_ROWS = 128
+
+
+class Stack(Protocol):
+    """A decoder of transformers, layer by layer. It keeps no state."""
+
+    layers: int
+    heads: int
+    width: int
+    #: Tokens that it has positions for.
+    longest: int
+    #: What products of queries and keys are multiplied by, per layer.
+    scales: tuple[float, ...]
+
+    def keys_values(self, embeds: torch.Tensor, layer: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return what a layer's cross-attention sees of images (B, P, D): two of (B, H, P, d)."""
+
+    def states(
+        self, ids: torch.Tensor, positions: torch.Tensor,
+        attend_self: Callable[[int, torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor],
+        attend_image: Callable[[int, torch.Tensor], torch.Tensor],
+    ) -> torch.Tensor:  # fmt: skip
+        """Return the last layer's output (B, N, D) for N tokens of each image.
+
+        Args:
+            ids: int64 (B, N).
+            positions: int64 (B, N).
+            attend_self: (layer, queries, keys, values), each (B, H, N, d), of these tokens ->
+                context (B, N, D) over all tokens that each may see.
+            attend_image: (layer, queries) -> context (B, N, D) over the image.
+        """
+
+    def head(self) -> Callable[[torch.Tensor], torch.Tensor]:
+        """Return states (R, D) -> logits (R, V), made ready for many calls."""
+
+
+def attend(
+    queries: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, scale: float | None = None,
+    mask: torch.Tensor | None = None,
+) -> torch.Tensor:  # fmt: skip
+    """Return the context (B, N, D) of queries (B, H, N, d) over keys and values (B, H, S, d)."""
+    context = functional.scaled_dot_product_attention(
+        queries, keys, values, attn_mask=mask, scale=scale
+    )
+    return context.transpose(1, 2).flatten(2)
+
+
+def linear(module: Any, x: torch.Tensor) -> torch.Tensor:
+    """Apply a linear layer (or what stands for one: LoRA) to (..., D)."""
+    if type(module) is nn.Linear:
+        return matrix(module.weight, module.bias, x)
+    out: torch.Tensor = module(x)
+    return out
+
+
+def matrix(weight: torch.Tensor, bias: torch.Tensor | None, x: torch.Tensor) -> torch.Tensor:
+    """Return x @ weight.T + bias.
+
+    On a CPU a few rows times a large matrix is quickest the other way round, with the weights on
+    the left: BLAS then reads them as they lie, and repacks the few rows instead of the weights.
+    """
+    rows = x.numel() // x.shape[-1]
+    if x.device.type != "cpu" or not 1 < rows <= _MOST_ROWS or x.dtype != torch.float32:
+        return functional.linear(x, weight, bias)
+    product = weight @ x.reshape(rows, -1).t()
+    out = product.t() if bias is None else product.t() + bias
+    return out.reshape(*x.shape[:-1], -1)
