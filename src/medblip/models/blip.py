@@ -27,10 +27,12 @@ from transformers.utils import logging as transformers_logging
 from medblip.config import DecodeConfig
 from medblip.errors import CheckpointError, explain
 from medblip.models.blip_patches import patch, stock_attention
-from medblip.models.captioner import Generated, TokenBatch, generated
+from medblip.models.captioner import Generated, TokenBatch
 from medblip.models.decode import Search, Special
 from medblip.models.decode.blip import BlipStack
 from medblip.models.loss import linear_cross_entropy
+from medblip.models.maps import merge_words
+from medblip.models.tokens import collate, generated
 
 __all__ = ["BlipCaptioner"]
 
@@ -163,20 +165,8 @@ class BlipCaptioner:
 
     def collate(self, token_ids: list[list[int]]) -> TokenBatch:
         """Pad token ids into one batch on the network's device."""
-        longest = max(map(len, token_ids))
-        ids_BT = torch.full((len(token_ids), longest), self._text_config.pad_token_id)
-        mask_BT = torch.zeros_like(ids_BT)
-        for row, ids in enumerate(token_ids):
-            ids_BT[row, : len(ids)] = torch.tensor(ids)
-            mask_BT[row, : len(ids)] = 1
-        labels_BT = ids_BT.masked_fill(mask_BT == 0, -100)
-        labels_BT[:, : len(self._prompt_ids())] = -100
-        ahead_BT = labels_BT.roll(-1, dims=1)  # what each position has to say
-        ahead_BT[:, -1] = -100
-        positions_N = (ahead_BT.flatten() != -100).nonzero().squeeze(1)  # here: no wait on a GPU
-        targets_N = ahead_BT.flatten()[positions_N]
-        parts = (ids_BT, mask_BT, labels_BT, positions_N, targets_N)
-        return TokenBatch(*(t.to(self.device, non_blocking=True) for t in parts))
+        given = len(self._prompt_ids())
+        return collate(token_ids, given, self._text_config.pad_token_id, self.device)
 
     def encode(self, pixels: torch.Tensor) -> torch.Tensor:
         """Run the vision encoder: (B, 3, H, W) -> (B, P, D); without a graph when it is frozen."""
@@ -216,11 +206,11 @@ class BlipCaptioner:
         ]
 
     def _search(self, embeds: torch.Tensor, decode: DecodeConfig, prompt: int) -> Search:
-        config = self._text_config
+        config, stack = self._text_config, BlipStack(self._decoder)
         return Search(
-            BlipStack(self._decoder), decode, Special(config.sep_token_id, config.pad_token_id),
-            room=len(embeds), image_tokens=embeds.shape[1], prompt=prompt,
-            like=self._decoder.bert.encoder.layer[0].crossattention.self.key(embeds[:1, :1]),
+            stack, decode, Special(config.sep_token_id, config.pad_token_id), room=len(embeds),
+            image_tokens=embeds.shape[1], prompt=prompt,
+            like=stack.keys_values(embeds[:1, :1], 0)[0],
         )  # fmt: skip
 
     @torch.inference_mode()
@@ -250,9 +240,11 @@ class BlipCaptioner:
         rows, columns = (side // patch for side in self.image_size)
         skip = len(self._prompt_ids())
         return [
-            _merge_pieces(
+            merge_words(
                 self.processor.tokenizer.convert_ids_to_tokens(ids[skip:-1]),
                 attention_BTP[index, skip - 1 : len(ids) - 2, 1:].reshape(-1, rows, columns),
+                begins=lambda piece: not piece.startswith("##"),
+                text=lambda pieces: pieces[0] + "".join(piece[2:] for piece in pieces[1:]),
             )
             for index, ids in enumerate(token_ids)
         ]
@@ -336,20 +328,3 @@ def _without_bars(*, local: bool) -> Iterator[None]:
         yield
     finally:
         bars.enable_progress_bar()
-
-
-def _merge_pieces(pieces: list[str], maps_TRC: torch.Tensor) -> tuple[list[str], torch.Tensor]:
-    """Join WordPieces (`effu`, `##sion`) into words, averaging their maps; each map sums to 1."""
-    words: list[str] = []
-    members: list[list[int]] = []
-    for index, piece in enumerate(pieces):
-        if piece.startswith("##") and words:
-            words[-1] += piece[2:]
-            members[-1].append(index)
-        else:
-            words.append(piece)
-            members.append([index])
-    if not words:
-        return [], maps_TRC[:0]
-    merged = torch.stack([maps_TRC[index].mean(dim=0) for index in members])
-    return words, merged / merged.sum(dim=(1, 2), keepdim=True).clamp(min=1e-12)

@@ -6,6 +6,7 @@ Legend: `B` images or captions, `T` tokens, `P` image tokens (patches + 1), `D` 
 from __future__ import annotations
 
 import dataclasses
+import importlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -23,10 +24,16 @@ __all__ = [
     "Generated",
     "TokenBatch",
     "bundled_folder",
-    "generated",
     "load_captioner",
     "resolve",
 ]
+
+
+#: transformers' `model_type` -> the file beside this one that knows it, and its class.
+FAMILIES = {
+    "blip": "blip:BlipCaptioner",
+    "vision-encoder-decoder": "vision_encoder_decoder:VisionEncoderDecoderCaptioner",
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,15 +71,6 @@ class Generated:
     logprob: float
     tokens: tuple[str, ...]
     token_logprobs: tuple[float, ...]
-
-
-def generated(tokenizer: Any, ids: list[int], logprobs: list[float]) -> Generated:
-    """Return new token ids as a caption."""
-    text = tokenizer.decode(ids, skip_special_tokens=True).strip()
-    return Generated(
-        text, sum(logprobs) / max(1, len(logprobs)), tuple(tokenizer.convert_ids_to_tokens(ids)),
-        tuple(logprobs),
-    )  # fmt: skip
 
 
 class Captioner(Protocol):
@@ -174,22 +172,23 @@ def load_captioner(model: ModelConfig, *, device: str = "cpu", weights: bool = T
     Raises:
         CheckpointError: Nothing loadable is there, or its family is not one that medblip knows.
     """
-    from medblip.models.blip import BlipCaptioner
-
     source = resolve(model.name)
     family = _family(source, model.revision)
-    if family != "blip":
+    if family not in FAMILIES:
         raise CheckpointError(
             explain(
                 f"{model.name}: unknown family of captioner",
                 got=family,
-                expected="blip",
+                expected=", ".join(FAMILIES),
                 do="name a BLIP captioner, such as Salesforce/blip-image-captioning-base",
             )
         )
-    return BlipCaptioner.load(
+    module, name = FAMILIES[family].split(":")
+    kind: Any = getattr(importlib.import_module(f"medblip.models.{module}"), name)
+    captioner: Captioner = kind.load(
         source, prompt=model.prompt, revision=model.revision, device=device, weights=weights
     )
+    return captioner
 
 
 def resolve(name: str) -> str:

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch.nn import functional
 
-__all__ = ["linear_cross_entropy", "row_losses"]
+__all__ = ["linear_cross_entropy"]
 
 #: Rows whose logits are held at once: 256 x 30,524 x 4 bytes are 31 MB. A GPU wants larger pieces,
 #: 125 MB: each costs it a dozen launches.
@@ -44,24 +44,6 @@ def linear_cross_entropy(
     apply: Any = _LinearCrossEntropy.apply  # untyped in torch
     loss: torch.Tensor = apply(*parts, targets_N, smoothing, weights_N)
     return loss
-
-
-@torch.no_grad()
-def row_losses(
-    hidden_ND: torch.Tensor, weight_VD: torch.Tensor, bias_V: torch.Tensor, targets_N: torch.Tensor
-) -> torch.Tensor:
-    """Return the cross-entropy of each row, float32 (N,), without a gradient."""
-    hidden_ND, weight_VD, bias_V = _as_autocast(hidden_ND, weight_VD, bias_V)
-    size = _CHUNK_ROWS.get(hidden_ND.device.type, 256)
-    losses = [
-        functional.cross_entropy(
-            functional.linear(hidden_ND[start : start + size], weight_VD, bias_V).float(),
-            targets_N[start : start + size],
-            reduction="none",
-        )
-        for start in range(0, len(hidden_ND), size)
-    ]
-    return torch.cat(losses) if losses else hidden_ND.new_zeros(0, dtype=torch.float32)
 
 
 def _as_autocast(*tensors: torch.Tensor) -> tuple[torch.Tensor, ...]:

@@ -56,7 +56,8 @@ class BlipStack:
             x = _joined(image.output, attend_image(index, query), x)
             inner = layer.intermediate.intermediate_act_fn(linear(layer.intermediate.dense, x))
             x = _joined(layer.output, inner, x)
-        return x
+        out: torch.Tensor = x
+        return out
 
     def head(self) -> Callable[[torch.Tensor], torch.Tensor]:
         """Return states (R, D) -> logits (R, V)."""
@@ -64,8 +65,9 @@ class BlipStack:
         words = packed(self._head.decoder)
 
         def logits(states: torch.Tensor) -> torch.Tensor:
-            states = transform.transform_act_fn(linear(transform.dense, states))
-            return words(transform.LayerNorm(states))
+            inner = transform.transform_act_fn(linear(transform.dense, states))
+            out: torch.Tensor = words(transform.LayerNorm(inner))
+            return out
 
         return logits
 

@@ -40,6 +40,11 @@ class Rows:
         def buffer(*shape: int, dtype: torch.dtype) -> torch.Tensor:
             return torch.zeros(room, *shape, dtype=dtype, device=device)
 
+        def cache(slots: int) -> list[tuple[torch.Tensor, torch.Tensor]]:
+            """Keys and values per layer; nothing is read that was not written."""
+            shape = (room, stack.heads, slots, depth)
+            return [(like.new_empty(shape), like.new_empty(shape)) for _ in range(stack.layers)]
+
         self.index = buffer(dtype=torch.int64)
         self.ids = buffer(many, prompt + new, dtype=torch.int64)
         #: Of the tokens so far, which are no padding (before a short prompt).
@@ -48,14 +53,7 @@ class Rows:
         self.logprobs = buffer(many, new, dtype=torch.float32)
         #: Which slots of the cache a caption descends from.
         self.seen = buffer(many, slots, dtype=torch.bool)
-        self._images = [
-            tuple(buffer(stack.heads, image_tokens, depth, dtype=like.dtype) for _ in "kv")
-            for _ in range(stack.layers)
-        ]
-        self._past = [
-            tuple(buffer(stack.heads, slots, depth, dtype=like.dtype) for _ in "kv")
-            for _ in range(stack.layers)
-        ]
+        self._images, self._past = cache(image_tokens), cache(slots)
         self._ragged = False
         self._buffers = [
             self.index, self.ids, self.real, self.positions, self.logprobs, self.seen,

@@ -9,10 +9,11 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-__all__ = ["Stack", "attend", "linear", "matrix"]
+__all__ = ["Stack", "attend", "linear"]
 
 #: Above so many rows a plain product is the quickest on a CPU.
 _MOST_ROWS = 128
+_FEW_QUERIES = 16
 
 
 class Stack(Protocol):
@@ -49,33 +50,38 @@ class Stack(Protocol):
 
 
 def attend(
-    queries: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, scale: float | None = None,
+    queries: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, scale: float,
     mask: torch.Tensor | None = None,
 ) -> torch.Tensor:  # fmt: skip
-    """Return the context (B, N, D) of queries (B, H, N, d) over keys and values (B, H, S, d)."""
-    context = functional.scaled_dot_product_attention(
-        queries, keys, values, attn_mask=mask, scale=scale
-    )
+    """Return the context (B, N, D) of queries (B, H, N, d) over keys and values (B, H, S, d).
+
+    For a few queries torch's fused attention on a CPU first multiplies all keys by the scale, which
+    costs as much as the product itself.
+    """
+    if queries.device.type == "cpu" and queries.shape[2] <= _FEW_QUERIES:
+        scores = (queries * scale) @ keys.transpose(2, 3)
+        if mask is not None:
+            scores = scores.masked_fill(~mask, -torch.inf)
+        context = scores.softmax(-1) @ values
+    else:
+        context = functional.scaled_dot_product_attention(
+            queries, keys, values, attn_mask=mask, scale=scale
+        )
     return context.transpose(1, 2).flatten(2)
 
 
 def linear(module: Any, x: torch.Tensor) -> torch.Tensor:
-    """Apply a linear layer (or what stands for one: LoRA) to (..., D)."""
-    if type(module) is nn.Linear:
-        return matrix(module.weight, module.bias, x)
-    out: torch.Tensor = module(x)
-    return out
-
-
-def matrix(weight: torch.Tensor, bias: torch.Tensor | None, x: torch.Tensor) -> torch.Tensor:
-    """Return x @ weight.T + bias.
+    """Apply a linear layer (or what stands for one: LoRA) to (..., D).
 
     On a CPU a few rows times a large matrix is quickest the other way round, with the weights on
     the left: BLAS then reads them as they lie, and repacks the few rows instead of the weights.
     """
     rows = x.numel() // x.shape[-1]
-    if x.device.type != "cpu" or not 1 < rows <= _MOST_ROWS or x.dtype != torch.float32:
-        return functional.linear(x, weight, bias)
-    product = weight @ x.reshape(rows, -1).t()
-    out = product.t() if bias is None else product.t() + bias
-    return out.reshape(*x.shape[:-1], -1)
+    few = 1 < rows <= _MOST_ROWS and x.device.type == "cpu" and x.dtype == torch.float32
+    if not few or type(module) is not nn.Linear:
+        out: torch.Tensor = module(x)
+        return out
+    product = (module.weight @ x.reshape(rows, -1).t()).t()
+    if module.bias is not None:
+        product = product + module.bias
+    return product.reshape(*x.shape[:-1], -1)

@@ -1,0 +1,287 @@
+"""ViT-GPT2 and its kin: any image encoder with any text decoder of transformers.
+
+Wraps `VisionEncoderDecoderModel`. Decoders other than GPT-2 write with transformers' `generate`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, Self
+
+import torch
+from PIL import Image
+from torch.nn import functional
+from transformers import (
+    AutoTokenizer,
+    GPT2LMHeadModel,
+    VisionEncoderDecoderConfig,
+    VisionEncoderDecoderModel,
+    ViTImageProcessorPil,
+)
+from transformers.modeling_outputs import BaseModelOutput
+
+from medblip.config import DecodeConfig
+from medblip.errors import CheckpointError, explain
+from medblip.models.captioner import Generated, TokenBatch
+from medblip.models.decode import Hypothesis, Search, Special, stock
+from medblip.models.decode.gpt2 import Gpt2Stack
+from medblip.models.loss import linear_cross_entropy
+from medblip.models.maps import merge_words
+from medblip.models.tokens import collate, generated
+
+__all__ = ["VisionEncoderDecoderCaptioner"]
+
+
+class VisionEncoderDecoderCaptioner:
+    """An encoder-decoder with its processors; implements `medblip.models.captioner.Captioner`.
+
+    Args:
+        network: `VisionEncoderDecoderModel`, possibly wrapped by PEFT.
+        image_processor: Says size, mean and deviation.
+        tokenizer: Of the decoder.
+        prompt: Words that every caption begins with.
+    """
+
+    def __init__(
+        self, network: Any, image_processor: Any, tokenizer: Any, prompt: str = ""
+    ) -> None:
+        self.network, self.tokenizer, self.prompt = network, tokenizer, prompt
+        self._image_processor = image_processor
+        size = image_processor.size
+        self.image_size: tuple[int, int] = (size["height"], size["width"])
+        self.image_resample: str = Image.Resampling(image_processor.resample).name.lower()
+        self.image_mean: tuple[float, float, float] = tuple(image_processor.image_mean)
+        self.image_std: tuple[float, float, float] = tuple(image_processor.image_std)
+        config = network.config
+        self._start = _first(config.decoder_start_token_id, config.decoder.bos_token_id)
+        self._end = _first(config.eos_token_id, config.decoder.eos_token_id)
+        self._pad = _first(config.pad_token_id, config.decoder.pad_token_id, self._end)
+
+    @classmethod
+    def load(
+        cls,
+        source: str,
+        *,
+        prompt: str = "",
+        revision: str | None = None,
+        device: str = "cpu",
+        weights: bool = True,
+    ) -> Self:
+        """Load float32 weights from a folder or the hub; safetensors only, no remote code.
+
+        Raises:
+            CheckpointError: Weights or processors are missing or damaged.
+        """
+        where: dict[str, Any] = {"revision": revision} if revision else {}
+        make: Any = VisionEncoderDecoderModel
+        try:
+            if weights:
+                network = make.from_pretrained(
+                    source, dtype=torch.float32, use_safetensors=True, **where
+                ).to(device)
+            else:
+                with torch.device("meta"):
+                    network = make(VisionEncoderDecoderConfig.from_pretrained(source, **where))
+            image_processor = ViTImageProcessorPil.from_pretrained(source, **where)
+            tokenizer: Any = AutoTokenizer.from_pretrained(source, **where)
+        except Exception as error:  # transformers, safetensors and OSError: all mean "not loadable"
+            raise CheckpointError(
+                explain(
+                    f"{source} cannot be loaded",
+                    got=f"{type(error).__name__}: {str(error).partition(chr(10))[0]}",
+                    expected="config, model.safetensors, tokenizer and image processor of a "
+                    "vision-encoder-decoder model",
+                    do="check the folder, or copy it again",
+                )
+            ) from error
+        return cls(network.eval(), image_processor, tokenizer, prompt)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        place: torch.device = next(self.network.parameters()).device
+        return place
+
+    @property
+    def encoder_trains(self) -> bool:
+        """Whether any parameter of the image encoder takes a gradient."""
+        return any(p.requires_grad for p in self.network.encoder.parameters())
+
+    @property
+    def feature_shape(self) -> tuple[int, int]:
+        """Image tokens and their width: (P, D) of what `encode` returns."""
+        with torch.no_grad():
+            blank = torch.zeros(1, 3, *self.image_size, device=self.device)
+            _, tokens, width = self.encode(blank).shape
+        return tokens, width
+
+    def encoder_digest(self) -> str:
+        """Return a hash of the image encoder: weights, buffers and settings."""
+        digest = hashlib.sha256(self.network.config.encoder.to_json_string().encode())
+        for name, tensor in sorted(self.network.encoder.state_dict().items()):
+            digest.update(name.encode())
+            digest.update(tensor.detach().float().cpu().contiguous().numpy().tobytes())
+        return digest.hexdigest()[:32]
+
+    def compile(self) -> None:
+        """Let torch.compile fuse what `encode` and `token_losses` run."""
+        self.network.encoder.compile()
+        self.network.decoder.compile(dynamic=True)
+
+    def tokenize(self, captions: list[str], max_tokens: int) -> list[list[int]]:
+        """Return token ids per caption: start token, prompt, words, end token."""
+        texts = self.tokenizer(captions, add_special_tokens=False, verbose=False)["input_ids"]
+        return [[*self._prompt_ids(), *ids[: max_tokens - 1], self._end] for ids in texts]
+
+    def label_text(self, token_ids: list[int]) -> str:
+        """Return what token ids say, without start, prompt and end; unknown words stay visible."""
+        inner = token_ids[len(self._prompt_ids()) : -1]
+        return str(self.tokenizer.decode(inner, skip_special_tokens=False))
+
+    @property
+    def unknown_id(self) -> int:
+        """The token that stands for what the vocabulary lacks; GPT-2's lacks nothing: -1."""
+        unknown = self.tokenizer.unk_token_id
+        return -1 if unknown is None or unknown == self._end else int(unknown)
+
+    def collate(self, token_ids: list[list[int]]) -> TokenBatch:
+        """Pad token ids into one batch on the network's device."""
+        return collate(token_ids, len(self._prompt_ids()), self._pad, self.device)
+
+    def encode(self, pixels: torch.Tensor) -> torch.Tensor:
+        """Run the image encoder: (B, 3, H, W) -> (B, P, D); without a graph when it is frozen."""
+        encoder = self.network.encoder
+        with torch.set_grad_enabled(self.encoder_trains and torch.is_grad_enabled()):
+            pixels = pixels.to(self.device, encoder.dtype)
+            embeds_BPD: torch.Tensor = encoder(pixel_values=pixels).last_hidden_state
+        return embeds_BPD
+
+    def token_losses(
+        self, embeds: torch.Tensor, batch: TokenBatch, smoothing: float,
+        weights: torch.Tensor | None = None,
+    ) -> torch.Tensor:  # fmt: skip
+        """Return the summed cross-entropy of all trained-on tokens; see `Captioner`."""
+        decoder = self.network.decoder
+        how = {
+            "input_ids": batch.input_ids, "attention_mask": batch.attention_mask,
+            "encoder_hidden_states": self._joined(embeds), "use_cache": False,
+        }  # fmt: skip
+        if isinstance(decoder, GPT2LMHeadModel):
+            states_BTD = decoder.transformer(**how).last_hidden_state
+            head = decoder.lm_head.weight
+            return linear_cross_entropy(
+                states_BTD.flatten(0, 1).index_select(0, batch.positions), head,
+                head.new_zeros(len(head)), batch.targets, smoothing, weights,
+            )  # fmt: skip
+        logits_ND = decoder(**how).logits.flatten(0, 1).index_select(0, batch.positions)
+        losses_N = functional.cross_entropy(
+            logits_ND.float(), batch.targets, label_smoothing=smoothing, reduction="none"
+        )
+        return (losses_N if weights is None else losses_N * weights).sum()
+
+    @torch.inference_mode()
+    def generate(
+        self, embeds: torch.Tensor, decode: DecodeConfig, *,
+        prompts: Sequence[str] | None = None, keys: Sequence[str] | None = None,
+    ) -> list[list[Generated]]:  # fmt: skip
+        """Write captions for each image of (B, P, D); see `Captioner`."""
+        heads = [self._prompt_ids(one) for one in prompts or [self.prompt] * len(embeds)]
+        states = self._joined(embeds)
+        keys = keys or [""] * len(embeds)
+        with torch.compiler.set_stance("force_eager"):
+            found = self._written(states, decode, heads, keys)
+        return [
+            [generated(self.tokenizer, one.ids, one.logprobs) for one in hypotheses]
+            for hypotheses in found
+        ]
+
+    @torch.inference_mode()
+    def word_attention(
+        self, embeds: torch.Tensor, captions: list[str]
+    ) -> list[tuple[list[str], torch.Tensor]]:
+        """Return words and their cross-attention: last decoder layer, mean over heads.
+
+        As BLIP's (`BlipCaptioner.word_attention`): the query that predicts a token attends for it.
+        """
+        token_ids = self.tokenize(captions, max_tokens=10_000)
+        batch = self.collate(token_ids)
+        with _eager(self.network.decoder):
+            output = self.network.decoder(
+                input_ids=batch.input_ids, attention_mask=batch.attention_mask,
+                encoder_hidden_states=self._joined(embeds), output_attentions=True,
+            )  # fmt: skip
+        attention_BTP = output.cross_attentions[-1].mean(dim=1).float().cpu()
+        patch = self.network.config.encoder.patch_size
+        rows, columns = (side // patch for side in self.image_size)
+        first, skip = attention_BTP.shape[2] - rows * columns, len(self._prompt_ids())
+        return [
+            merge_words(
+                self.tokenizer.convert_ids_to_tokens(ids[skip:-1]),
+                attention_BTP[row, skip - 1 : len(ids) - 2, first:].reshape(-1, rows, columns),
+                begins=self._begins_word,
+                text=lambda pieces: self.tokenizer.convert_tokens_to_string(pieces).strip(),
+            )
+            for row, ids in enumerate(token_ids)
+        ]
+
+    def save(self, folder: Path) -> None:
+        """Write a folder that `VisionEncoderDecoderModel.from_pretrained` loads."""
+        if hasattr(self.network, "merge_and_unload"):
+            raise CheckpointError("merge the LoRA adapters before saving (medblip.models.lora)")
+        self.network.save_pretrained(folder)
+        self._image_processor.save_pretrained(folder)
+        self.tokenizer.save_pretrained(folder)
+
+    def _joined(self, embeds: torch.Tensor) -> torch.Tensor:
+        """Return image tokens as wide as the decoder sees them."""
+        kind = embeds.device.type
+        if not torch.is_autocast_enabled(kind):
+            embeds = embeds.to(self.network.decoder.dtype)
+        project = getattr(self.network, "enc_to_dec_proj", None)
+        joined: torch.Tensor = embeds if project is None else project(embeds)
+        return joined
+
+    def _written(
+        self, states: torch.Tensor, decode: DecodeConfig, heads: list[list[int]],
+        keys: Sequence[str],
+    ) -> list[list[Hypothesis]]:  # fmt: skip
+        decoder, special = self.network.decoder, Special(self._end, self._pad)
+        if not isinstance(decoder, GPT2LMHeadModel):
+            return stock.generate(
+                self.network, decode, special, heads, keys, "decoder_input_ids",
+                lambda rows: {"encoder_outputs": BaseModelOutput(states[rows])},
+            )  # fmt: skip
+        stack = Gpt2Stack(decoder)
+        search = Search(
+            stack, decode, special, room=len(states), image_tokens=states.shape[1],
+            prompt=max(map(len, heads)), like=stack.keys_values(states[:1, :1], 0)[0],
+        )  # fmt: skip
+        return search.run(states, heads, keys)
+
+    def _begins_word(self, piece: str) -> bool:
+        """Byte-level pieces say where a word begins; WordPieces, where it goes on."""
+        gpt2 = isinstance(self.network.decoder, GPT2LMHeadModel)
+        return piece.startswith("Ġ") if gpt2 else not piece.startswith("##")
+
+    def _prompt_ids(self, prompt: str | None = None) -> list[int]:
+        words = self.prompt if prompt is None else prompt
+        ids = self.tokenizer(words, add_special_tokens=False)["input_ids"] if words else []
+        return [self._start, *(int(i) for i in ids)]
+
+
+def _first(*ids: int | None) -> int:
+    return next(one for one in ids if one is not None)
+
+
+@contextlib.contextmanager
+def _eager(decoder: Any) -> Iterator[None]:
+    """Run the attention that returns its probabilities inside the block."""
+    before = decoder.config._attn_implementation
+    decoder.set_attn_implementation("eager")
+    try:
+        yield
+    finally:
+        decoder.set_attn_implementation(before)
