@@ -298,8 +298,8 @@ class DecodeConfig:
             raise ValueError("decode.sample draws single tokens: set decode.num_beams to 1")
         if not self.sample and self.num_captions > self.num_beams:
             raise ValueError(
-                f"decode.num_captions = {self.num_captions} needs as many beams (decode.num_beams = "
-                f"{self.num_beams}), or decode.sample = true"
+                f"decode.num_captions = {self.num_captions} needs as many beams (decode.num_beams "
+                f"is {self.num_beams}), or decode.sample = true"
             )
         changed = self.temperature != 1 or self.top_k or self.top_p != 1
         if changed and not self.sample:

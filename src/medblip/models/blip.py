@@ -28,7 +28,7 @@ from medblip.config import DecodeConfig
 from medblip.errors import CheckpointError, explain
 from medblip.models.blip_patches import patch, stock_attention
 from medblip.models.captioner import Generated, TokenBatch
-from medblip.models.decode import Search, Special
+from medblip.models.decode import Searches, Special
 from medblip.models.decode.blip import BlipStack
 from medblip.models.loss import linear_cross_entropy
 from medblip.models.maps import merge_words
@@ -51,6 +51,8 @@ class BlipCaptioner:
         self.network = network
         self.processor = processor
         self.prompt = prompt
+        config = self._text_config
+        self._searches = Searches(Special(config.sep_token_id, config.pad_token_id))
         image = processor.image_processor
         self.image_size: tuple[int, int] = (image.size["height"], image.size["width"])
         self.image_resample: str = Image.Resampling(image.resample).name.lower()
@@ -172,7 +174,8 @@ class BlipCaptioner:
         """Run the vision encoder: (B, 3, H, W) -> (B, P, D); without a graph when it is frozen."""
         vision = self.network.vision_model
         with torch.set_grad_enabled(self.encoder_trains and torch.is_grad_enabled()):
-            embeds_BPD: torch.Tensor = vision(pixel_values=pixels.to(self.device)).last_hidden_state
+            pixels = pixels.to(self.device, vision.dtype)
+            embeds_BPD: torch.Tensor = vision(pixel_values=pixels).last_hidden_state
         return embeds_BPD
 
     def token_losses(
@@ -197,21 +200,14 @@ class BlipCaptioner:
         if not torch.is_autocast_enabled(embeds.device.type):
             embeds = embeds.to(next(self._decoder.parameters()).dtype)
         with torch.compiler.set_stance("force_eager"):
-            found = self._search(embeds, decode, max(map(len, heads))).run(
-                embeds, heads, keys or [""] * len(embeds)
+            search = self._searches.get(
+                BlipStack(self._decoder), self._decoder.parameters(), decode, embeds, heads
             )
+            found = search.run(embeds, heads, keys or [""] * len(embeds))
         return [
             [generated(tokenizer, one.ids, one.logprobs) for one in hypotheses]
             for hypotheses in found
         ]
-
-    def _search(self, embeds: torch.Tensor, decode: DecodeConfig, prompt: int) -> Search:
-        config, stack = self._text_config, BlipStack(self._decoder)
-        return Search(
-            stack, decode, Special(config.sep_token_id, config.pad_token_id), room=len(embeds),
-            image_tokens=embeds.shape[1], prompt=prompt,
-            like=stack.keys_values(embeds[:1, :1], 0)[0],
-        )  # fmt: skip
 
     @torch.inference_mode()
     def word_attention(

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Self
@@ -26,7 +27,7 @@ from transformers.modeling_outputs import BaseModelOutput
 from medblip.config import DecodeConfig
 from medblip.errors import CheckpointError, explain
 from medblip.models.captioner import Generated, TokenBatch
-from medblip.models.decode import Hypothesis, Search, Special, stock
+from medblip.models.decode import Hypothesis, Searches, Special, stock
 from medblip.models.decode.gpt2 import Gpt2Stack
 from medblip.models.loss import linear_cross_entropy
 from medblip.models.maps import merge_words
@@ -59,6 +60,8 @@ class VisionEncoderDecoderCaptioner:
         self._start = _first(config.decoder_start_token_id, config.decoder.bos_token_id)
         self._end = _first(config.eos_token_id, config.decoder.eos_token_id)
         self._pad = _first(config.pad_token_id, config.decoder.pad_token_id, self._end)
+        self._special = Special(self._end, self._pad)
+        self._searches = Searches(self._special)
 
     @classmethod
     def load(
@@ -120,7 +123,10 @@ class VisionEncoderDecoderCaptioner:
 
     def encoder_digest(self) -> str:
         """Return a hash of the image encoder: weights, buffers and settings."""
-        digest = hashlib.sha256(self.network.config.encoder.to_json_string().encode())
+        settings = self.network.config.encoder.to_dict()
+        for name in ("dtype", "_name_or_path", "transformers_version", "architectures"):
+            settings.pop(name, None)  # how it was stored, not what it computes
+        digest = hashlib.sha256(json.dumps(settings, sort_keys=True, default=str).encode())
         for name, tensor in sorted(self.network.encoder.state_dict().items()):
             digest.update(name.encode())
             digest.update(tensor.detach().float().cpu().contiguous().numpy().tobytes())
@@ -189,10 +195,9 @@ class VisionEncoderDecoderCaptioner:
     ) -> list[list[Generated]]:  # fmt: skip
         """Write captions for each image of (B, P, D); see `Captioner`."""
         heads = [self._prompt_ids(one) for one in prompts or [self.prompt] * len(embeds)]
-        states = self._joined(embeds)
         keys = keys or [""] * len(embeds)
         with torch.compiler.set_stance("force_eager"):
-            found = self._written(states, decode, heads, keys)
+            found = self._written(embeds, decode, heads, keys)
         return [
             [generated(self.tokenizer, one.ids, one.logprobs) for one in hypotheses]
             for hypotheses in found
@@ -245,20 +250,17 @@ class VisionEncoderDecoderCaptioner:
         return joined
 
     def _written(
-        self, states: torch.Tensor, decode: DecodeConfig, heads: list[list[int]],
+        self, embeds: torch.Tensor, decode: DecodeConfig, heads: list[list[int]],
         keys: Sequence[str],
     ) -> list[list[Hypothesis]]:  # fmt: skip
-        decoder, special = self.network.decoder, Special(self._end, self._pad)
+        decoder = self.network.decoder
         if not isinstance(decoder, GPT2LMHeadModel):
             return stock.generate(
-                self.network, decode, special, heads, keys, "decoder_input_ids",
-                lambda rows: {"encoder_outputs": BaseModelOutput(states[rows])},
+                self.network, decode, self._special, heads, keys, "decoder_input_ids",
+                lambda rows: {"encoder_outputs": BaseModelOutput(embeds[rows].to(decoder.dtype))},
             )  # fmt: skip
-        stack = Gpt2Stack(decoder)
-        search = Search(
-            stack, decode, special, room=len(states), image_tokens=states.shape[1],
-            prompt=max(map(len, heads)), like=stack.keys_values(states[:1, :1], 0)[0],
-        )  # fmt: skip
+        states = self._joined(embeds)
+        search = self._searches.get(Gpt2Stack(decoder), decoder.parameters(), decode, states, heads)
         return search.run(states, heads, keys)
 
     def _begins_word(self, piece: str) -> bool:

@@ -96,7 +96,7 @@ def check_same(got: list[list[Hypothesis]], expected: list[list[Hypothesis]]) ->
     ]
     for row, other in zip(got, expected, strict=True):
         for one, two in zip(row, other, strict=True):
-            assert one.logprobs == pytest.approx(two.logprobs, abs=1e-5)
+            assert one.logprobs == pytest.approx(two.logprobs, abs=1e-5, rel=1e-5)
 
 
 @settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
@@ -264,3 +264,39 @@ def test_rules_equal_transformers(seed: int) -> None:
 def test_more_tokens_than_positions_are_refused() -> None:
     with pytest.raises(ConfigError, match="at most 64 together"):
         ours(blip_network(), images(1), DecodeConfig(max_new_tokens=64))
+
+
+@pytest.mark.parametrize("beams", [1, 3])
+def test_images_that_wait_for_others_keep_their_captions(
+    monkeypatch: pytest.MonkeyPatch, beams: int
+) -> None:
+    """As on a GPU: looked at every eight tokens, and a round number of images goes on."""
+    network, pixels = blip_network(4, end_bias=2), images(16)
+    decode = DecodeConfig(num_beams=beams, num_captions=beams, max_new_tokens=30)
+    expected = ours(network, pixels, decode)
+    begin = Search.__init__
+
+    def on_gpu(self: Search, *args: Any, **kwargs: Any) -> None:
+        begin(self, *args, **kwargs)
+        self._rhythm, self._grain = 8, 4
+
+    monkeypatch.setattr(Search, "__init__", on_gpu)
+    check_same(ours(network, pixels, decode), expected)
+
+
+def test_a_search_is_used_again() -> None:
+    """Nothing of one batch is left for the next, which may be smaller."""
+    network = blip_network(4, end_bias=2)
+    decode = DecodeConfig(max_new_tokens=24, repetition_penalty=1.2)
+    stack = BlipStack(network.text_decoder)
+    with torch.inference_mode():
+        embeds = [
+            network.vision_model(pixel_values=images(n, n)).last_hidden_state for n in (7, 7, 3)
+        ]
+        search = Search(stack, decode, BLIP, room=7, image_tokens=17, prompt=2, like=embeds[0])
+        for one in (embeds[0], embeds[2], embeds[1]):
+            heads = [[5], [5, 9]] * 4
+            fresh = Search(
+                stack, decode, BLIP, room=len(one), image_tokens=17, prompt=2, like=one
+            ).run(one, heads[: len(one)], [""] * len(one))
+            check_same(search.run(one, heads[: len(one)], [""] * len(one)), fresh)

@@ -1,9 +1,11 @@
 """Captions from image tokens: the words of transformers' `generate`, several times faster.
 
-    search.py   Beams, Draws: which tokens, when an image is done     (transformers' own rules)
-      rules.py  penalties, bans and warpers on scores
-      rows.py   what a batch holds: ids, masks, caches; images that are done leave
-      stack.py  what a decoder has to offer; blip.py and gpt2.py offer it, on transformers' modules
+    search.py    the loop over steps; graphs.py records steps on a GPU
+      beams.py   beam search by transformers' rules   } choose the next tokens;
+      draws.py   greedy and sampling                  } rules.py: penalties, bans, warpers
+      rows.py    what a batch holds: ids, masks, caches; images that are done leave
+      stack.py   what a decoder offers; blip.py and gpt2.py offer it, by transformers' own modules
+    stock.py     transformers' `generate` behind the same call, for any other decoder
 
 Legend: `B` images, `K` captions that are being written per image (beams or draws), `P` image
 tokens, `H` heads, `V` words, `T` new tokens, `S` slots of the self-attention cache.
@@ -15,7 +17,8 @@ of the same image. The past is never moved: each token has a slot of its own, an
 which slots a beam descends.
 """
 
-from medblip.models.decode.search import Hypothesis, Search, Special
+from medblip.models.decode.choice import Hypothesis, Special
+from medblip.models.decode.search import Search, Searches
 from medblip.models.decode.stack import Stack
 
-__all__ = ["Hypothesis", "Search", "Special", "Stack"]
+__all__ = ["Hypothesis", "Search", "Searches", "Special", "Stack"]

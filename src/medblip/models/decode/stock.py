@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from medblip.config import DecodeConfig
-from medblip.models.decode.search import Hypothesis, Special
+from medblip.models.decode.choice import Hypothesis, Special
 
 __all__ = ["generate"]
 
