@@ -1,9 +1,10 @@
-"""Random captioners that say different things: a sharp head, and an end that comes now and then."""
+"""Random captioners that say different things, and both ways to let them speak."""
 
 from __future__ import annotations
 
 from typing import Any
 
+import pytest
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import (
@@ -18,8 +19,13 @@ from transformers import (
     ViTImageProcessorPil,
 )
 
+from medblip.config import DecodeConfig
+from medblip.models.decode import Hypothesis, Search, Special
+from medblip.models.decode.blip import BlipStack
+from medblip.models.decode.gpt2 import Gpt2Stack
 from medblip.models.vision_encoder_decoder import VisionEncoderDecoderCaptioner
 
+BLIP, GPT2 = Special(end=3, pad=0), Special(end=1, pad=1)
 TEXTS = ["chest x-ray with left pleural effusion", "normal chest x-ray", "right nodule, no edema"]
 
 
@@ -107,3 +113,73 @@ def ved_captioner(seed: int = 0, decoder: str = "gpt2") -> VisionEncoderDecoderC
     network = ved_network(seed, decoder=decoder, words=len(tokenizer))
     processor = ViTImageProcessorPil(size={"height": 32, "width": 32})
     return VisionEncoderDecoderCaptioner(network, processor, tokenizer)
+
+
+def images(count: int, seed: int = 0) -> torch.Tensor:
+    return torch.randn(count, 3, 32, 32, generator=torch.Generator().manual_seed(seed))
+
+
+@torch.inference_mode()
+def ours(
+    network: Any, pixels: torch.Tensor, decode: DecodeConfig,
+    prompts: list[list[int]] | None = None, keys: list[str] | None = None,
+) -> list[list[Hypothesis]]:  # fmt: skip
+    if hasattr(network, "text_decoder"):
+        embeds = network.vision_model(pixel_values=pixels).last_hidden_state
+        stack, special, start = BlipStack(network.text_decoder), BLIP, 5
+    else:
+        embeds = network.enc_to_dec_proj(network.encoder(pixel_values=pixels).last_hidden_state)
+        stack, special, start = Gpt2Stack(network.decoder), GPT2, 1
+    heads = prompts or [[start]] * len(pixels)
+    search = Search(
+        stack, decode, special, room=len(pixels), image_tokens=embeds.shape[1],
+        prompt=max(map(len, heads)), like=embeds,
+    )  # fmt: skip
+    return search.run(embeds, heads, keys or [""] * len(pixels))
+
+
+@torch.inference_mode()
+def stock(
+    network: Any, pixels: torch.Tensor, decode: DecodeConfig, prompt: list[int] | None = None
+) -> list[list[Hypothesis]]:
+    """Return transformers' captions and the log-probabilities of their tokens."""
+    how: dict[str, Any] = {
+        "num_beams": decode.num_beams, "max_new_tokens": decode.max_new_tokens,
+        "min_new_tokens": decode.min_new_tokens or None, "do_sample": False,
+        "num_return_sequences": decode.num_captions,
+        "repetition_penalty": decode.repetition_penalty,
+        "no_repeat_ngram_size": decode.no_repeat_ngram_size,
+        "return_dict_in_generate": True, "output_logits": True,
+    }  # fmt: skip
+    if decode.num_beams > 1:
+        how |= {"length_penalty": decode.length_penalty, "early_stopping": False}
+    blip = hasattr(network, "text_decoder")
+    start = torch.tensor([prompt or [5 if blip else 1]]).repeat(len(pixels), 1)
+    if blip:
+        writer, special = network.text_decoder, BLIP
+        made = writer.generate(
+            input_ids=start, attention_mask=torch.ones_like(start), eos_token_id=3, pad_token_id=0,
+            encoder_hidden_states=network.vision_model(pixel_values=pixels).last_hidden_state,
+            **how,
+        )  # fmt: skip
+    else:
+        writer, special = network, GPT2
+        made = writer.generate(pixel_values=pixels, decoder_input_ids=start, **how)
+    values = writer.compute_transition_scores(
+        made.sequences, made.logits, made.get("beam_indices"), normalize_logits=True
+    ).tolist()
+    rows = []
+    for ids, logprobs in zip(made.sequences[:, start.shape[1] :].tolist(), values, strict=True):
+        length = ids.index(special.end) + 1 if special.end in ids else len(ids)
+        rows.append(Hypothesis(ids[:length], logprobs[:length]))
+    many = decode.num_captions
+    return [rows[at : at + many] for at in range(0, len(rows), many)]
+
+
+def check_same(got: list[list[Hypothesis]], expected: list[list[Hypothesis]]) -> None:
+    assert [[one.ids for one in row] for row in got] == [
+        [one.ids for one in row] for row in expected
+    ]
+    for row, other in zip(got, expected, strict=True):
+        for one, two in zip(row, other, strict=True):
+            assert one.logprobs == pytest.approx(two.logprobs, abs=1e-5, rel=1e-5)
