@@ -31,6 +31,8 @@ __all__ = [
     "Split",
     "check_version",
     "dump_jsonl",
+    "iter_examples",
+    "iter_split",
     "read_examples",
     "read_jsonl",
     "read_predictions",
@@ -86,11 +88,23 @@ class Reject:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Prediction:
-    """One generated caption; `logprob` is the mean natural-log probability per token, or None."""
+    """One generated caption.
+
+    Args:
+        id: Of the image.
+        caption: The words.
+        logprob: Mean natural-log probability per generated token, the end token included.
+        tokens: The tokenizer's pieces, the end token included where it was reached.
+        token_logprobs: One per token.
+        alternatives: Further captions, less likely: caption, logprob, tokens, token_logprobs.
+    """
 
     id: str
     caption: str
     logprob: float | None = None
+    tokens: tuple[str, ...] = ()
+    token_logprobs: tuple[float, ...] = ()
+    alternatives: tuple[dict[str, Any], ...] = ()
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -167,12 +181,16 @@ def dump_jsonl(rows: Iterable[Any]) -> str:
 
 
 def read_examples(manifest: Path) -> list[Example]:
-    """Read `manifest.jsonl`.
+    """Read `manifest.jsonl`; errors as `iter_examples`."""
+    return list(iter_examples(manifest))
+
+
+def iter_examples(manifest: Path) -> Iterator[Example]:
+    """Yield the rows of `manifest.jsonl`.
 
     Raises:
         DataError: A row lacks a field, names an unknown split, or repeats an id.
     """
-    examples: list[Example] = []
     seen: set[str] = set()
     for number, row in enumerate(read_jsonl(manifest), start=1):
         where = f"{manifest}, row {number}"
@@ -209,12 +227,16 @@ def read_examples(manifest: Path) -> list[Example]:
         for name in ("captions", "targets", "concepts", "keywords"):
             if fields.get(name) is not None:
                 fields[name] = tuple(fields[name])
-        examples.append(Example(**fields))
-    return examples
+        yield Example(**fields)
 
 
 def read_split(root: Path, split: str) -> list[Example]:
-    """Return the examples of one split of a prepared data set.
+    """Return the examples of one split of a prepared data set; errors as `iter_split`."""
+    return [example for _, example in iter_split(root, split)]
+
+
+def iter_split(root: Path, split: str) -> Iterator[tuple[int, Example]]:
+    """Yield (row of the manifest, example) of one split of a prepared data set.
 
     Raises:
         DataError: There is no manifest, or it has no such split.
@@ -229,10 +251,12 @@ def read_split(root: Path, split: str) -> list[Example]:
                 do="prepare the data, or correct the path",
             )
         )
-    everything = read_examples(manifest)
-    examples = [example for example in everything if example.split == split]
-    if not examples:
-        counts = Counter(example.split for example in everything)
+    counts: Counter[str] = Counter()
+    for row, example in enumerate(iter_examples(manifest)):
+        counts[example.split] += 1
+        if example.split == split:
+            yield row, example
+    if not counts[split]:
         there = ", ".join(f"{name} ({count})" for name, count in sorted(counts.items()))
         raise DataError(
             explain(
@@ -242,7 +266,6 @@ def read_split(root: Path, split: str) -> list[Example]:
                 do="choose a split that is there, or prepare the data with other splits",
             )
         )
-    return examples
 
 
 def read_predictions(path: Path) -> list[Prediction]:
@@ -273,7 +296,10 @@ def read_predictions(path: Path) -> list[Prediction]:
                 )
             )
         seen.add(row["id"])
-        predictions.append(Prediction(**_known_fields(Prediction, row)))
+        fields = _known_fields(Prediction, row)
+        for name in ("tokens", "token_logprobs", "alternatives"):
+            fields[name] = tuple(fields.get(name) or ())
+        predictions.append(Prediction(**fields))
     return predictions
 
 

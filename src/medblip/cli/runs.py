@@ -106,31 +106,57 @@ def doctor(
 
 @app.command()
 def caption(
-    run: Annotated[Path, typer.Argument(help="Run directory (with --model: a new one).")],
+    run: Annotated[
+        str,
+        typer.Argument(help="Run directory (with --model: a new one); with IMAGES any captioner."),
+    ],
+    images: Annotated[
+        list[str] | None,
+        typer.Argument(help="Image or DICOM files, folders, - for a list; default: a data set."),
+    ] = None,
     data: Data = None,
     split: Split = "test",
     model: Annotated[
         str | None,
         typer.Option(help="Caption with this captioner as it is: bundled, folder, hub id."),
     ] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="File for captions; default: the run, or stdout.")
+    ] = None,
+    form: Annotated[
+        str | None, typer.Option("--format", help="jsonl, csv or txt; default: as --out ends.")
+    ] = None,
+    num_captions: Annotated[
+        int | None, typer.Option("--num-captions", help="Per image: the best beams, or draws.")
+    ] = None,
     overrides: Overrides = None,
     device: Device = None,
     force: Force = False,
     as_json: AsJson = False,
 ) -> None:
-    """Write a caption for every image of a split."""
+    """Write a caption for every image of a split, or for any images; goes on after a kill.
+
+    Several GPUs: `torchrun --nproc-per-node 4 -m medblip caption ...`.
+    """
     from medblip import caption as run_caption
 
+    settings = list(overrides or [])
+    if num_captions is not None:
+        settings.append(f"decode.num_captions={num_captions}")
     result = run_caption(
         run,
         data,
+        images=images or (),
         split=split,
         model=model,
-        overrides=overrides or [],
+        overrides=settings,
+        out=out,
+        form=form,
         device=device or "auto",
         force=force,
     )
-    finish(result, as_json)
+    if result.predictions:  # else standard output holds the captions, and nothing else
+        finish(result, as_json)
 
 
 @app.command()

@@ -77,6 +77,7 @@ class Captioner(Protocol):
     """What a stage may ask of a model. One family is one file beside this one."""
 
     network: nn.Module
+    prompt: str
     image_size: tuple[int, int]
     image_resample: str
     image_mean: tuple[float, float, float]

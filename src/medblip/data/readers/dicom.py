@@ -24,7 +24,7 @@ from medblip.data.raw import Raw, ReadOptions
 from medblip.data.readers.names import IMAGE_SUFFIXES
 from medblip.errors import DataError, explain
 
-__all__ = ["matches", "read"]
+__all__ = ["is_dicom", "matches", "read"]
 
 #: Not opened to see whether they are DICOM.
 _OTHERS = {*IMAGE_SUFFIXES, ".txt", ".csv", ".tsv", ".json", ".jsonl", ".parquet", ".zip", ".tar"}
@@ -90,10 +90,11 @@ def _files(source: Path) -> Iterator[Path]:
     candidates: Iterable[Path] = [source]
     if source.is_dir():
         candidates = source.rglob("*")
-    return (path for path in candidates if _is_dicom(path))
+    return (path for path in candidates if is_dicom(path))
 
 
-def _is_dicom(path: Path) -> bool:
+def is_dicom(path: Path) -> bool:
+    """Whether a file ends in .dcm, or begins as DICOM does."""
     # ._x.dcm is what macOS keeps beside x.dcm
     if path.name.startswith(".") or path.name.upper() == "DICOMDIR" or not path.is_file():
         return False
