@@ -80,8 +80,6 @@ def caption(
                 do="add --force to replace them",
             )
         )
-    captioner, device = _loaded(job, device, world)
-    source = _source(job, captioner)
     if job.target is None:
         if world > 1:
             raise ConfigError(
@@ -92,13 +90,17 @@ def caption(
                     do="name a file on a disk that all of them see",
                 )
             )
-        return streamed(job, captioner, source)
+        captioner, _ = _loaded(job, device, world)
+        return streamed(job, captioner, _source(job, captioner))
     journal, begun = Journal(job.target, rank), time.time()
-    settings = _settings(job, source)
     with contextlib.ExitStack() as stack:
         if rank == 0:
             stack.callback(journal.remove_empty)
             stack.enter_context(job.run.lock() if job.run else lock(journal.folder))
+        captioner, device = _loaded(job, device, world)
+        source = _source(job, captioner)
+        settings = _settings(job, source)
+        if rank == 0:
             journal.begin(settings, force=force)
         elif not joined(journal, settings, job.target, begun):
             return Captioned(predictions="")
