@@ -100,6 +100,35 @@ class Bench:
         return time.perf_counter() - begun
 
 
+def limit_s(bench: Bench) -> float:
+    """Return seconds below which the decoder part cannot go on this machine, float for float.
+
+    Products cannot be faster than a large one, reading not faster than a large copy: keys and
+    values of the images are made once, then every token reads all weights and all of them.
+    """
+    args, config = bench.args, bench.captioner.network.config.text_config
+    device, dtype = bench.captioner.device, bench.pixels.dtype
+    side = 8192 if args.device != "cpu" else 2048
+    one = torch.randn(side, side, device=device, dtype=dtype)
+    flops = 2 * side**3 / min(bench.timed(lambda: one @ one) for _ in range(4))
+    big = torch.empty(2**28 if args.device != "cpu" else 2**26, device=device, dtype=dtype)
+    other = torch.empty_like(big)
+    size = big.element_size()
+    bandwidth = (
+        2 * big.numel() * size / min(bench.timed(lambda: other.copy_(big)) for _ in range(4))
+    )
+    width, layers = config.hidden_size, config.num_hidden_layers
+    tokens = bench.captioner.feature_shape[0]
+    images = 2 * layers * args.batch * tokens * width  # keys and values, in numbers
+    weights = layers * (6 * width**2 + 2 * width * config.intermediate_size)
+    weights += width * config.vocab_size
+    rows = args.batch * args.beams
+    step_flops = 2 * rows * weights + 2 * args.beams * images
+    step = max((weights + images) * size / bandwidth, step_flops / flops)
+    print(f"limits: {flops / 1e9:,.0f} GFLOP/s, {bandwidth / 1e9:,.1f} GB/s")
+    return 2 * images * config.encoder_hidden_size / flops + args.tokens * step
+
+
 def peak_of(args: argparse.Namespace) -> float:
     """Return MB above the loaded weights for one whole call, in this process."""
     bench = Bench(args)
@@ -157,13 +186,15 @@ def main() -> None:
     print(f"decoder part {best['stock_decode'] / best['decode']:.2f} times faster")
     print(f"whole call   {best['stock_total'] / best['total']:.2f} times faster")
     print(f"peak {peaks['ours']:.0f} MB of {peaks['stock']:.0f} MB")
+    limit = limit_s(bench)
+    print(f"decoder part at {limit / best['decode']:.0%} of this machine's limit ({limit:.4f} s)")
     on_cpu = args.device == "cpu"
     device = f"CPU, {torch.get_num_threads()} threads" if on_cpu else torch.cuda.get_device_name()
     print(
         json.dumps(
             {f"{name}_s": round(value, 4) for name, value in best.items()}
             | {
-                "tokens_identical": same,
+                "decode_limit_s": round(limit, 4), "tokens_identical": same,
                 "stock_peak_mb": round(peaks["stock"]), "peak_mb": round(peaks["ours"]),
                 "batch": args.batch, "beams": args.beams, "tokens": args.tokens,
                 "precision": args.precision, "device": device, "torch": torch.__version__,
