@@ -37,15 +37,26 @@ def shard(objective: nn.Module, device: str) -> nn.Module:
 
 @contextlib.contextmanager
 def gathered_parameters(objective: Any) -> Iterator[None]:
-    """Have the parameters outside the layers in full, so that parts of a network can be called."""
+    """Have all parameters in full in each process, so that parts of a network can be called.
+
+    Processes write captions of different length: nothing may be put together between two tokens.
+    """
     if not hasattr(objective, "unshard"):
         yield
         return
-    objective.unshard()
+    shared = [module for module in objective.modules() if hasattr(module, "unshard")]
+    layers = [module for module in shared if module is not objective]  # the root keeps its own
+    for module in layers:
+        module.set_reshard_after_forward(False, recurse=False)
+    for module in shared:
+        module.unshard()
     try:
         yield
     finally:
-        objective.reshard()
+        for module in layers:
+            module.set_reshard_after_forward(True, recurse=False)
+        for module in shared:
+            module.reshard()
 
 
 def whole(tensor: torch.Tensor) -> torch.Tensor:
