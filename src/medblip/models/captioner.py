@@ -32,6 +32,8 @@ __all__ = [
 #: transformers' `model_type` -> the file beside this one that knows it, and its class.
 FAMILIES = {
     "blip": "blip:BlipCaptioner",
+    "blip-2": "qformer:QFormerCaptioner",
+    "instructblip": "qformer:QFormerCaptioner",
     "vision-encoder-decoder": "vision_encoder_decoder:VisionEncoderDecoderCaptioner",
 }
 

@@ -1,0 +1,308 @@
+"""BLIP-2 (arXiv 2301.12597) and InstructBLIP (arXiv 2305.06500): image tokens become 32 queries.
+
+A Q-Former asks the image 32 questions, and a language model goes on from the answers and a prompt:
+OPT and Vicuna as decoders, FLAN-T5 as encoder and decoder. InstructBLIP's Q-Former reads the prompt
+as well. What is kept of an image is the vision encoder's output, for the Q-Former trains.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Self
+
+import torch
+from PIL import Image
+from torch.nn import functional
+from transformers import (
+    AutoTokenizer,
+    Blip2Config,
+    Blip2ForConditionalGeneration,
+    BlipImageProcessorPil,
+    InstructBlipConfig,
+    InstructBlipForConditionalGeneration,
+)
+
+from medblip.config import DecodeConfig
+from medblip.errors import CheckpointError, explain
+from medblip.models.captioner import Generated, TokenBatch
+from medblip.models.decode import Special, stock
+from medblip.models.loss import linear_cross_entropy
+from medblip.models.tokens import collate, generated
+
+__all__ = ["QFormerCaptioner"]
+
+_CLASSES: dict[str, tuple[Any, Any]] = {
+    "blip-2": (Blip2Config, Blip2ForConditionalGeneration),
+    "instructblip": (InstructBlipConfig, InstructBlipForConditionalGeneration),
+}
+
+
+class QFormerCaptioner:
+    """One of these networks with its processors; implements `medblip.models.captioner.Captioner`.
+
+    Args:
+        network: `Blip2ForConditionalGeneration` or `InstructBlipForConditionalGeneration`.
+        image_processor: Says size, mean and deviation.
+        tokenizer: Of the language model.
+        qformer_tokenizer: Of InstructBLIP's Q-Former, which reads the prompt; None for BLIP-2.
+        prompt: Words before the caption, an instruction for example.
+    """
+
+    def __init__(
+        self, network: Any, image_processor: Any, tokenizer: Any, qformer_tokenizer: Any = None,
+        prompt: str = "",
+    ) -> None:  # fmt: skip
+        self.network, self.tokenizer, self.prompt = network, tokenizer, prompt
+        self._image_processor, self._qformer_tokenizer = image_processor, qformer_tokenizer
+        size = image_processor.size
+        self.image_size: tuple[int, int] = (size["height"], size["width"])
+        self.image_resample: str = Image.Resampling(image_processor.resample).name.lower()
+        self.image_mean: tuple[float, float, float] = tuple(image_processor.image_mean)
+        self.image_std: tuple[float, float, float] = tuple(image_processor.image_std)
+        text = network.config.text_config
+        self._alone = bool(network.config.use_decoder_only_language_model)
+        end = text.eos_token_id  # OPT's is a line feed, as LAVIS trains it (blip2_opt.py)
+        self._special = Special(end, end if text.pad_token_id is None else text.pad_token_id)
+        self._start = None if self._alone else int(text.decoder_start_token_id)
+
+    @classmethod
+    def load(
+        cls,
+        source: str,
+        *,
+        prompt: str = "",
+        revision: str | None = None,
+        device: str = "cpu",
+        weights: bool = True,
+    ) -> Self:
+        """Load float32 weights from a folder or the hub; safetensors only, no remote code.
+
+        Raises:
+            CheckpointError: Weights or processors are missing or damaged.
+        """
+        where: dict[str, Any] = {"revision": revision} if revision else {}
+        make: Any = AutoTokenizer
+        try:
+            from transformers import AutoConfig
+
+            family = AutoConfig.from_pretrained(source, **where).model_type
+            config_kind, kind = _CLASSES[family]
+            if weights:
+                network = kind.from_pretrained(
+                    source, dtype=torch.float32, use_safetensors=True, **where
+                ).to(device)
+            else:
+                with torch.device("meta"):
+                    network = kind(config_kind.from_pretrained(source, **where))
+            asks = family == "instructblip"
+            parts = (
+                BlipImageProcessorPil.from_pretrained(source, **where),
+                make.from_pretrained(source, **where),
+                make.from_pretrained(source, subfolder="qformer_tokenizer", **where)
+                if asks
+                else None,
+            )
+        except Exception as error:  # transformers, safetensors and OSError: all mean "not loadable"
+            raise CheckpointError(
+                explain(
+                    f"{source} cannot be loaded",
+                    got=f"{type(error).__name__}: {str(error).partition(chr(10))[0]}",
+                    expected="config, model.safetensors, tokenizer and image processor of BLIP-2 "
+                    "or InstructBLIP",
+                    do="check the folder, or copy it again",
+                )
+            ) from error
+        return cls(network.eval(), *parts, prompt)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        place: torch.device = next(self.network.parameters()).device
+        return place
+
+    @property
+    def encoder_trains(self) -> bool:
+        """Whether any parameter of the vision encoder takes a gradient."""
+        return any(p.requires_grad for p in self.network.vision_model.parameters())
+
+    @property
+    def feature_shape(self) -> tuple[int, int]:
+        """Image tokens and their width: (P, D) of what `encode` returns."""
+        vision = self.network.config.vision_config
+        return (vision.image_size // vision.patch_size) ** 2 + 1, vision.hidden_size
+
+    def encoder_digest(self) -> str:
+        """Return a hash of the vision encoder: weights, buffers and settings."""
+        settings = self.network.config.vision_config.to_dict()
+        for name in ("dtype", "_name_or_path", "transformers_version", "architectures"):
+            settings.pop(name, None)  # how it was stored, not what it computes
+        digest = hashlib.sha256(json.dumps(settings, sort_keys=True, default=str).encode())
+        for name, tensor in sorted(self.network.vision_model.state_dict().items()):
+            digest.update(name.encode())
+            digest.update(tensor.detach().float().cpu().contiguous().numpy().tobytes())
+        return digest.hexdigest()[:32]
+
+    def compile(self) -> None:
+        """Let torch.compile fuse what `encode` and `token_losses` run."""
+        self.network.vision_model.compile()
+        self.network.qformer.compile()
+        self.network.language_model.compile(dynamic=True)
+
+    def tokenize(self, captions: list[str], max_tokens: int) -> list[list[int]]:
+        """Return token ids per caption: what is given, words, end token."""
+        texts = self.tokenizer(captions, add_special_tokens=False, verbose=False)["input_ids"]
+        return [[*self._given(), *ids[: max_tokens - 1], self._special.end] for ids in texts]
+
+    def label_text(self, token_ids: list[int]) -> str:
+        """Return what token ids say, without what is given and end."""
+        inner = token_ids[len(self._given()) : -1]
+        return str(self.tokenizer.decode(inner, skip_special_tokens=False))
+
+    @property
+    def unknown_id(self) -> int:
+        """The token that stands for what the vocabulary lacks; -1 where it lacks nothing."""
+        unknown = self.tokenizer.unk_token_id
+        return -1 if unknown is None or unknown == self._special.end else int(unknown)
+
+    def collate(self, token_ids: list[list[int]]) -> TokenBatch:
+        """Pad token ids into one batch on the network's device."""
+        return collate(token_ids, len(self._given()), self._special.pad, self.device)
+
+    def encode(self, pixels: torch.Tensor) -> torch.Tensor:
+        """Run the vision encoder: (B, 3, H, W) -> (B, P, D); without a graph when it is frozen."""
+        vision = self.network.vision_model
+        with torch.set_grad_enabled(self.encoder_trains and torch.is_grad_enabled()):
+            pixels = pixels.to(self.device, vision.dtype)
+            embeds_BPD: torch.Tensor = vision(pixel_values=pixels).last_hidden_state
+        return embeds_BPD
+
+    def token_losses(
+        self, embeds: torch.Tensor, batch: TokenBatch, smoothing: float,
+        weights: torch.Tensor | None = None,
+    ) -> torch.Tensor:  # fmt: skip
+        """Return the summed cross-entropy of all trained-on tokens; see `Captioner`."""
+        model = self.network.language_model
+        answers_BQD = self._answers(embeds, [self.prompt] * len(embeds))
+        if self._alone:
+            inputs, mask = self._joined(answers_BQD, batch.input_ids, batch.attention_mask)
+            states_BTD = model.base_model(
+                inputs_embeds=inputs, attention_mask=mask, use_cache=False
+            ).last_hidden_state[:, answers_BQD.shape[1] :]
+            head = model.get_output_embeddings().weight
+            return linear_cross_entropy(
+                states_BTD.flatten(0, 1).index_select(0, batch.positions), head,
+                head.new_zeros(len(head)), batch.targets, smoothing, weights,
+            )  # fmt: skip
+        inputs, mask = self._joined(answers_BQD, *self._prompt_batch([self.prompt] * len(embeds)))
+        logits_BTV = model(
+            inputs_embeds=inputs, attention_mask=mask, decoder_input_ids=batch.input_ids,
+            decoder_attention_mask=batch.attention_mask, use_cache=False,
+        ).logits  # fmt: skip
+        losses_N = functional.cross_entropy(
+            logits_BTV.flatten(0, 1).index_select(0, batch.positions).float(), batch.targets,
+            label_smoothing=smoothing, reduction="none",
+        )  # fmt: skip
+        return (losses_N if weights is None else losses_N * weights).sum()
+
+    @torch.inference_mode()
+    def generate(
+        self, embeds: torch.Tensor, decode: DecodeConfig, *,
+        prompts: Sequence[str] | None = None, keys: Sequence[str] | None = None,
+    ) -> list[list[Generated]]:  # fmt: skip
+        """Write captions for each image of (B, P, D) by transformers' own search."""
+        texts = list(prompts or [self.prompt] * len(embeds))
+        config = self.network.config
+        if self._alone:  # the ids of the image's place stand before the prompt's, as in Blip2's own
+            place = [config.image_token_index] * config.num_query_tokens
+            given = [[*place, *self._prompt_ids(text)] for text in texts]
+        else:
+            given = [self._given() for _ in texts]
+
+        def images(rows: list[int]) -> dict[str, Any]:
+            own = [texts[row] for row in rows]
+            answers = self._answers(embeds[rows], own)
+            inputs, mask = self._joined(answers, *self._prompt_batch(own))
+            return {"inputs_embeds": inputs, "attention_mask": mask}
+
+        with torch.compiler.set_stance("force_eager"):
+            found = stock.generate(
+                self.network.language_model, decode, self._special, given,
+                keys or [""] * len(embeds),
+                "input_ids" if self._alone else "decoder_input_ids", images,
+            )  # fmt: skip
+        return [
+            [generated(self.tokenizer, one.ids, one.logprobs) for one in hypotheses]
+            for hypotheses in found
+        ]
+
+    def word_attention(
+        self, embeds: torch.Tensor, captions: list[str]
+    ) -> list[tuple[list[str], torch.Tensor]]:
+        """Refuse: the Q-Former looks at an image once, not once per word.
+
+        Raises:
+            CheckpointError: Always.
+        """
+        raise CheckpointError(
+            explain(
+                "no map per word",
+                got="a captioner whose Q-Former looks at the image before the first word",
+                expected="BLIP or a vision-encoder-decoder, which look at every word",
+                do="explain one of those",
+            )
+        )
+
+    def save(self, folder: Path) -> None:
+        """Write a folder that transformers' `from_pretrained` loads."""
+        if hasattr(self.network, "merge_and_unload"):
+            raise CheckpointError("merge the LoRA adapters before saving (medblip.models.lora)")
+        self.network.save_pretrained(folder)
+        self._image_processor.save_pretrained(folder)
+        self.tokenizer.save_pretrained(folder)
+        if self._qformer_tokenizer is not None:
+            self._qformer_tokenizer.save_pretrained(folder / "qformer_tokenizer")
+
+    def _answers(self, embeds: torch.Tensor, prompts: list[str]) -> torch.Tensor:
+        """Return the Q-Former's answers as the language model's tokens (B, Q, D)."""
+        network = self.network
+        if not torch.is_autocast_enabled(embeds.device.type):
+            embeds = embeds.to(network.language_projection.weight.dtype)
+        queries = network.query_tokens.expand(len(embeds), -1, -1)
+        how: dict[str, Any] = {"query_embeds": queries, "encoder_hidden_states": embeds}
+        if self._qformer_tokenizer is not None:
+            read = self._qformer_tokenizer(prompts, padding=True, return_tensors="pt")
+            ids, mask = read["input_ids"].to(self.device), read["attention_mask"].to(self.device)
+            seen = torch.ones(queries.shape[:2], dtype=mask.dtype, device=mask.device)
+            how |= {"input_ids": ids, "attention_mask": torch.cat((seen, mask), 1)}
+        out = network.qformer(**how).last_hidden_state[:, : queries.shape[1]]
+        answers: torch.Tensor = network.language_projection(out.to(embeds.dtype))
+        return answers
+
+    def _joined(
+        self, answers: torch.Tensor, ids: torch.Tensor, mask: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Put embedded text behind the answers; return both and their mask."""
+        words = self.network.language_model.get_input_embeddings()(ids)
+        seen = torch.ones(answers.shape[:2], dtype=mask.dtype, device=mask.device)
+        return torch.cat((answers.to(words.dtype), words), 1), torch.cat((seen, mask), 1)
+
+    def _prompt_batch(self, prompts: list[str]) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return ids and mask of prompts (B, T); only an encoder meets any of unequal length."""
+        rows = [self._prompt_ids(one) for one in prompts]
+        ids = torch.full((len(rows), max(map(len, rows))), self._special.pad)
+        mask = torch.zeros_like(ids)
+        for row, own in enumerate(rows):
+            ids[row, : len(own)] = torch.tensor(own, dtype=torch.int64)
+            mask[row, : len(own)] = 1
+        return ids.to(self.device), mask.to(self.device)
+
+    def _prompt_ids(self, prompt: str) -> list[int]:
+        """Return the prompt as the tokenizer writes it, with the tokens that it adds."""
+        return [int(i) for i in self.tokenizer(prompt)["input_ids"]]
+
+    def _given(self) -> list[int]:
+        """What stands before a caption's words in the decoder and is never trained on."""
+        return self._prompt_ids(self.prompt) if self._start is None else [self._start]

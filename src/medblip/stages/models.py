@@ -1,0 +1,67 @@
+"""Stage `models`: which captioners can be called by name, and what they need."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+
+from medblip.models.known import KNOWN
+
+__all__ = ["Entry", "models"]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Entry:
+    """One captioner.
+
+    Args:
+        name: What `--model` and `model.name` take.
+        hub: Hub id; "" for the bundled one.
+        family: transformers' `model_type`.
+        parameters: Scalars in it.
+        fp32_gb: Weights in GB, as they are trained.
+        bf16_gb: Weights in GB, as they caption on a GPU.
+        licence: As the hub page states it.
+        regimes: Values of `freeze.preset` that train it.
+        maps: What `explain` shows.
+        here: Whether its configuration is on this machine.
+    """
+
+    name: str
+    hub: str
+    family: str
+    parameters: int
+    fp32_gb: float
+    bf16_gb: float
+    licence: str
+    regimes: tuple[str, ...]
+    maps: str
+    here: bool
+
+
+def models() -> list[Entry]:
+    """Return the bundled captioner and the published ones; nothing is downloaded or loaded."""
+    found = [
+        Entry(
+            name="bundled", hub="", family="blip", parameters=1_500_000, fp32_gb=0.006,
+            bf16_gb=0.003, licence="Apache-2.0", regimes=KNOWN[0].regimes, maps=KNOWN[0].maps,
+            here=True,
+        )
+    ]  # fmt: skip
+    for known in KNOWN:
+        found.append(
+            Entry(
+                name=known.name, hub=known.hub, family=known.family,
+                parameters=known.parameters, fp32_gb=round(known.weights_gb(4), 2),
+                bf16_gb=round(known.weights_gb(2), 2), licence=known.licence,
+                regimes=known.regimes, maps=known.maps, here=_is_cached(known.hub),
+            )
+        )  # fmt: skip
+    return found
+
+
+def _is_cached(hub: str) -> bool:
+    """Whether the hub's cache on this machine holds a snapshot of it."""
+    home = os.environ.get("HF_HOME", os.path.join(os.path.expanduser("~"), ".cache", "huggingface"))
+    cache = os.environ.get("HF_HUB_CACHE", os.path.join(home, "hub"))
+    return os.path.isdir(os.path.join(cache, "models--" + hub.replace("/", "--"), "snapshots"))
