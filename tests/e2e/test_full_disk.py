@@ -115,7 +115,12 @@ def check_message(done: subprocess.CompletedProcess[str], reason: str) -> None:
         (10_000, PREPARE, "prepared"),
         (20_000, REPORT, "run/report.html"),
         pytest.param(100, TRAIN, "run/config.json", marks=pytest.mark.slow),
-        pytest.param(40, CAPTION, "run/predictions/test.jsonl.unfinished", marks=pytest.mark.slow),
+        pytest.param(
+            40,
+            CAPTION,
+            "run/predictions/test.jsonl.unfinished/settings.json",
+            marks=pytest.mark.slow,
+        ),
         pytest.param(900, ZERO_SHOT, "zero/config.json", marks=pytest.mark.slow),
     ],
     ids=named,
@@ -131,7 +136,7 @@ def test_a_file_that_does_not_fit(
     )  # fmt: skip
     check_message(done, "File too large")
     assert f"cannot write {place}\n" in done.stderr
-    for journal in study.glob("run/predictions/*.unfinished"):
+    for journal in study.glob("*/predictions/*.unfinished"):
         if journal.joinpath("rows-0.jsonl").stat().st_size:  # captions that are kept on purpose
             shutil.rmtree(journal)
     assert snapshot(study) == before
