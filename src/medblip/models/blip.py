@@ -8,13 +8,11 @@ not offer (modeling_blip.py, BlipForConditionalGeneration).
 from __future__ import annotations
 
 import contextlib
-import hashlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Self
 
 import torch
-from PIL import Image
 from transformers import (
     BertTokenizer,
     BlipConfig,
@@ -30,14 +28,14 @@ from medblip.models.blip_patches import patch, stock_attention
 from medblip.models.captioner import Generated, TokenBatch
 from medblip.models.decode import Searches, Special
 from medblip.models.decode.blip import BlipStack
+from medblip.models.family import Family, not_loadable
 from medblip.models.loss import linear_cross_entropy
 from medblip.models.maps import merge_words
-from medblip.models.tokens import collate, generated
 
 __all__ = ["BlipCaptioner"]
 
 
-class BlipCaptioner:
+class BlipCaptioner(Family):
     """A BLIP network with its processor; implements `medblip.models.captioner.Captioner`.
 
     Args:
@@ -48,16 +46,12 @@ class BlipCaptioner:
 
     def __init__(self, network: Any, processor: BlipProcessor, prompt: str = "") -> None:
         patch(network)
-        self.network = network
+        text = network.config.text_config
+        special = Special(text.sep_token_id, text.pad_token_id)
+        parts: Any = processor
+        super().__init__(network, parts.image_processor, parts.tokenizer, special, prompt)
         self.processor = processor
-        self.prompt = prompt
-        config = self._text_config
-        self._searches = Searches(Special(config.sep_token_id, config.pad_token_id))
-        image = processor.image_processor
-        self.image_size: tuple[int, int] = (image.size["height"], image.size["width"])
-        self.image_resample: str = Image.Resampling(image.resample).name.lower()
-        self.image_mean: tuple[float, float, float] = tuple(image.image_mean)
-        self.image_std: tuple[float, float, float] = tuple(image.image_std)
+        self._searches = Searches(special)
 
     @classmethod
     def load(
@@ -86,14 +80,7 @@ class BlipCaptioner:
                 BertTokenizer.from_pretrained(source, **where),
             )
         except Exception as error:  # transformers, safetensors and OSError: all mean "not loadable"
-            raise CheckpointError(
-                explain(
-                    f"{source} cannot be loaded",
-                    got=f"{type(error).__name__}: {str(error).partition(chr(10))[0]}",
-                    expected="config, model.safetensors, tokenizer and image processor of a BLIP",
-                    do="check the folder, or copy it again",
-                )
-            ) from error
+            raise not_loadable(source, error, "a BLIP") from error
         if report["missing_keys"]:
             missing = sorted(report["missing_keys"])
             raise CheckpointError(
@@ -106,32 +93,6 @@ class BlipCaptioner:
             )
         return cls((network.to(device) if weights else network).eval(), processor, prompt)
 
-    @property
-    def device(self) -> torch.device:
-        """Where the weights are."""
-        place: torch.device = next(self.network.parameters()).device
-        return place
-
-    @property
-    def encoder_trains(self) -> bool:
-        """Whether any parameter of the vision encoder takes a gradient."""
-        return any(p.requires_grad for p in self.network.vision_model.parameters())
-
-    @property
-    def feature_shape(self) -> tuple[int, int]:
-        """Image tokens and their width: (P, D) of what `encode` returns."""
-        vision = self.network.config.vision_config
-        patches = (vision.image_size // vision.patch_size) ** 2
-        return patches + 1, vision.hidden_size
-
-    def encoder_digest(self) -> str:
-        """Return a hash of the vision encoder: weights, buffers and settings."""
-        digest = hashlib.sha256(self.network.config.vision_config.to_json_string().encode())
-        for name, tensor in sorted(self.network.vision_model.state_dict().items()):
-            digest.update(name.encode())
-            digest.update(tensor.detach().float().cpu().contiguous().numpy().tobytes())
-        return digest.hexdigest()[:32]
-
     def compile(self) -> None:
         """Let torch.compile fuse each layer; all layers of a tower share what is compiled.
 
@@ -143,40 +104,6 @@ class BlipCaptioner:
             layer.compile()
         for layer in self._decoder.bert.encoder.layer:
             layer.compile(dynamic=True)
-
-    def tokenize(self, captions: list[str], max_tokens: int) -> list[list[int]]:
-        """Return token ids per caption: start token, prompt, words, end token.
-
-        BLIP's decoder starts with its own token, not BERT's [CLS] (LAVIS blip_caption.py); the
-        tokenizer puts [CLS] there, so it is replaced. The prompt is not counted in `max_tokens`.
-        """
-        prompt = self._prompt_ids()
-        texts = self.processor.tokenizer(captions, add_special_tokens=False, verbose=False)
-        end = self._text_config.sep_token_id
-        return [[*prompt, *ids[: max_tokens - 1], end] for ids in texts["input_ids"]]
-
-    def label_text(self, token_ids: list[int]) -> str:
-        """Return what token ids say, without start, prompt and end; unknown words stay visible."""
-        inner = token_ids[len(self._prompt_ids()) : -1]
-        return str(self.processor.tokenizer.decode(inner, skip_special_tokens=False))
-
-    @property
-    def unknown_id(self) -> int:
-        """The token that stands for what the vocabulary lacks."""
-        return int(self.processor.tokenizer.unk_token_id)
-
-    def collate(self, token_ids: list[list[int]]) -> TokenBatch:
-        """Pad token ids into one batch on the network's device."""
-        given = len(self._prompt_ids())
-        return collate(token_ids, given, self._text_config.pad_token_id, self.device)
-
-    def encode(self, pixels: torch.Tensor) -> torch.Tensor:
-        """Run the vision encoder: (B, 3, H, W) -> (B, P, D); without a graph when it is frozen."""
-        vision = self.network.vision_model
-        with torch.set_grad_enabled(self.encoder_trains and torch.is_grad_enabled()):
-            pixels = pixels.to(self.device, vision.dtype)
-            embeds_BPD: torch.Tensor = vision(pixel_values=pixels).last_hidden_state
-        return embeds_BPD
 
     def token_losses(
         self, embeds: torch.Tensor, batch: TokenBatch, smoothing: float,
@@ -195,7 +122,6 @@ class BlipCaptioner:
         prompts: Sequence[str] | None = None, keys: Sequence[str] | None = None,
     ) -> list[list[Generated]]:  # fmt: skip
         """Write captions for each image of (B, P, D); see `Captioner`."""
-        tokenizer = self.processor.tokenizer
         heads = [self._prompt_ids(one) for one in prompts or [self.prompt] * len(embeds)]
         if not torch.is_autocast_enabled(embeds.device.type):
             embeds = embeds.to(next(self._decoder.parameters()).dtype)
@@ -204,10 +130,7 @@ class BlipCaptioner:
                 BlipStack(self._decoder), self._decoder.parameters(), decode, embeds, heads
             )
             found = search.run(embeds, heads, keys or [""] * len(embeds))
-        return [
-            [generated(tokenizer, one.ids, one.logprobs) for one in hypotheses]
-            for hypotheses in found
-        ]
+        return self._captions(found)
 
     @torch.inference_mode()
     def word_attention(
@@ -237,7 +160,7 @@ class BlipCaptioner:
         skip = len(self._prompt_ids())
         return [
             merge_words(
-                self.processor.tokenizer.convert_ids_to_tokens(ids[skip:-1]),
+                self.tokenizer.convert_ids_to_tokens(ids[skip:-1]),
                 attention_BTP[index, skip - 1 : len(ids) - 2, 1:].reshape(-1, rows, columns),
                 begins=lambda piece: not piece.startswith("##"),
                 text=lambda pieces: pieces[0] + "".join(piece[2:] for piece in pieces[1:]),
@@ -258,10 +181,6 @@ class BlipCaptioner:
     def _decoder(self) -> Any:
         return self.network.text_decoder
 
-    @property
-    def _text_config(self) -> Any:
-        return self.network.config.text_config
-
     def _states(self, embeds_BPD: torch.Tensor, batch: TokenBatch) -> torch.Tensor:
         """Return the decoder's states (N, D) at the positions that predict a trained-on token."""
         kind = embeds_BPD.device.type
@@ -277,12 +196,16 @@ class BlipCaptioner:
         states_ND: torch.Tensor = states_BTD.flatten(0, 1).index_select(0, batch.positions)
         return states_ND
 
+    def _given(self) -> list[int]:
+        """BLIP's decoder starts with its own token, not BERT's [CLS] (LAVIS blip_caption.py)."""
+        return self._prompt_ids()
+
     def _prompt_ids(self, prompt: str | None = None) -> list[int]:
-        start = [self._text_config.bos_token_id]
+        start = [self.network.config.text_config.bos_token_id]
         words = self.prompt if prompt is None else prompt
         if not words:
             return start
-        ids = self.processor.tokenizer(words, add_special_tokens=False)["input_ids"]
+        ids = self.tokenizer(words, add_special_tokens=False)["input_ids"]
         return start + [int(i) for i in ids]
 
 

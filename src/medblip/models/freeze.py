@@ -29,8 +29,13 @@ __all__ = [
 ]
 
 FROZEN = "frozen"
-_VISION = r"(^|\.)vision_model\."
-_WORDS = r"\.word_embeddings\.|\.cls\.predictions\."
+#: The image encoder of BLIP and BLIP-2, and of a vision-encoder-decoder.
+_VISION = r"(^|\.)vision_model\.|^(base_model\.model\.)?encoder\."
+#: Word embeddings, and the head that is tied to them: BERT's, GPT-2's, OPT's and Llama's, T5's.
+_WORDS = (
+    r"\.word_embeddings\.|\.cls\.predictions\.|\.wte\.|\.embed_tokens\.|\.lm_head\."
+    r"|language_model\.shared\."
+)
 #: The paper's three regimes, what joins the two towers, and LoRA. `lr`, `vision` and `words` are
 #: rates of `optim`.
 _PRESETS: dict[str, tuple[tuple[str, str], ...]] = {
@@ -41,8 +46,8 @@ _PRESETS: dict[str, tuple[tuple[str, str], ...]] = {
     "lora": ((r"\.lora_[AB]\.", "lr"), (".", FROZEN)),
     "custom": (),
 }
-#: A layer of a tower, with its number; transformers names them `layers.3.` or `layer.3.`.
-_LAYER = re.compile(r"\.layers?\.(\d+)\.")
+#: A layer of a tower, with its number; transformers names them `layers.3.`, `layer.3.`, `h.3.`.
+_LAYER = re.compile(r"\.(?:layers?|h|block)\.(\d+)\.")
 _MAY_BE_IDLE = {pattern for preset in _PRESETS.values() for pattern, _ in preset}
 
 

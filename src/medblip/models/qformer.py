@@ -7,14 +7,11 @@ as well. What is kept of an image is the vision encoder's output, for the Q-Form
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Self
 
 import torch
-from PIL import Image
 from torch.nn import functional
 from transformers import (
     AutoTokenizer,
@@ -29,8 +26,8 @@ from medblip.config import DecodeConfig
 from medblip.errors import CheckpointError, explain
 from medblip.models.captioner import Generated, TokenBatch
 from medblip.models.decode import Special, stock
+from medblip.models.family import Family, not_loadable
 from medblip.models.loss import linear_cross_entropy
-from medblip.models.tokens import collate, generated
 
 __all__ = ["QFormerCaptioner"]
 
@@ -40,7 +37,7 @@ _CLASSES: dict[str, tuple[Any, Any]] = {
 }
 
 
-class QFormerCaptioner:
+class QFormerCaptioner(Family):
     """One of these networks with its processors; implements `medblip.models.captioner.Captioner`.
 
     Args:
@@ -55,17 +52,12 @@ class QFormerCaptioner:
         self, network: Any, image_processor: Any, tokenizer: Any, qformer_tokenizer: Any = None,
         prompt: str = "",
     ) -> None:  # fmt: skip
-        self.network, self.tokenizer, self.prompt = network, tokenizer, prompt
-        self._image_processor, self._qformer_tokenizer = image_processor, qformer_tokenizer
-        size = image_processor.size
-        self.image_size: tuple[int, int] = (size["height"], size["width"])
-        self.image_resample: str = Image.Resampling(image_processor.resample).name.lower()
-        self.image_mean: tuple[float, float, float] = tuple(image_processor.image_mean)
-        self.image_std: tuple[float, float, float] = tuple(image_processor.image_std)
         text = network.config.text_config
-        self._alone = bool(network.config.use_decoder_only_language_model)
         end = text.eos_token_id  # OPT's is a line feed, as LAVIS trains it (blip2_opt.py)
-        self._special = Special(end, end if text.pad_token_id is None else text.pad_token_id)
+        special = Special(end, end if text.pad_token_id is None else text.pad_token_id)
+        super().__init__(network, image_processor, tokenizer, special, prompt)
+        self._qformer_tokenizer = qformer_tokenizer
+        self._alone = bool(network.config.use_decoder_only_language_model)
         self._start = None if self._alone else int(text.decoder_start_token_id)
 
     @classmethod
@@ -106,78 +98,14 @@ class QFormerCaptioner:
                 else None,
             )
         except Exception as error:  # transformers, safetensors and OSError: all mean "not loadable"
-            raise CheckpointError(
-                explain(
-                    f"{source} cannot be loaded",
-                    got=f"{type(error).__name__}: {str(error).partition(chr(10))[0]}",
-                    expected="config, model.safetensors, tokenizer and image processor of BLIP-2 "
-                    "or InstructBLIP",
-                    do="check the folder, or copy it again",
-                )
-            ) from error
+            raise not_loadable(source, error, "BLIP-2 or InstructBLIP") from error
         return cls(network.eval(), *parts, prompt)
-
-    @property
-    def device(self) -> torch.device:
-        """Where the weights are."""
-        place: torch.device = next(self.network.parameters()).device
-        return place
-
-    @property
-    def encoder_trains(self) -> bool:
-        """Whether any parameter of the vision encoder takes a gradient."""
-        return any(p.requires_grad for p in self.network.vision_model.parameters())
-
-    @property
-    def feature_shape(self) -> tuple[int, int]:
-        """Image tokens and their width: (P, D) of what `encode` returns."""
-        vision = self.network.config.vision_config
-        return (vision.image_size // vision.patch_size) ** 2 + 1, vision.hidden_size
-
-    def encoder_digest(self) -> str:
-        """Return a hash of the vision encoder: weights, buffers and settings."""
-        settings = self.network.config.vision_config.to_dict()
-        for name in ("dtype", "_name_or_path", "transformers_version", "architectures"):
-            settings.pop(name, None)  # how it was stored, not what it computes
-        digest = hashlib.sha256(json.dumps(settings, sort_keys=True, default=str).encode())
-        for name, tensor in sorted(self.network.vision_model.state_dict().items()):
-            digest.update(name.encode())
-            digest.update(tensor.detach().float().cpu().contiguous().numpy().tobytes())
-        return digest.hexdigest()[:32]
 
     def compile(self) -> None:
         """Let torch.compile fuse what `encode` and `token_losses` run."""
         self.network.vision_model.compile()
         self.network.qformer.compile()
         self.network.language_model.compile(dynamic=True)
-
-    def tokenize(self, captions: list[str], max_tokens: int) -> list[list[int]]:
-        """Return token ids per caption: what is given, words, end token."""
-        texts = self.tokenizer(captions, add_special_tokens=False, verbose=False)["input_ids"]
-        return [[*self._given(), *ids[: max_tokens - 1], self._special.end] for ids in texts]
-
-    def label_text(self, token_ids: list[int]) -> str:
-        """Return what token ids say, without what is given and end."""
-        inner = token_ids[len(self._given()) : -1]
-        return str(self.tokenizer.decode(inner, skip_special_tokens=False))
-
-    @property
-    def unknown_id(self) -> int:
-        """The token that stands for what the vocabulary lacks; -1 where it lacks nothing."""
-        unknown = self.tokenizer.unk_token_id
-        return -1 if unknown is None or unknown == self._special.end else int(unknown)
-
-    def collate(self, token_ids: list[list[int]]) -> TokenBatch:
-        """Pad token ids into one batch on the network's device."""
-        return collate(token_ids, len(self._given()), self._special.pad, self.device)
-
-    def encode(self, pixels: torch.Tensor) -> torch.Tensor:
-        """Run the vision encoder: (B, 3, H, W) -> (B, P, D); without a graph when it is frozen."""
-        vision = self.network.vision_model
-        with torch.set_grad_enabled(self.encoder_trains and torch.is_grad_enabled()):
-            pixels = pixels.to(self.device, vision.dtype)
-            embeds_BPD: torch.Tensor = vision(pixel_values=pixels).last_hidden_state
-        return embeds_BPD
 
     def token_losses(
         self, embeds: torch.Tensor, batch: TokenBatch, smoothing: float,
@@ -233,10 +161,7 @@ class QFormerCaptioner:
                 keys or [""] * len(embeds),
                 "input_ids" if self._alone else "decoder_input_ids", images,
             )  # fmt: skip
-        return [
-            [generated(self.tokenizer, one.ids, one.logprobs) for one in hypotheses]
-            for hypotheses in found
-        ]
+        return self._captions(found)
 
     def word_attention(
         self, embeds: torch.Tensor, captions: list[str]
@@ -257,11 +182,7 @@ class QFormerCaptioner:
 
     def save(self, folder: Path) -> None:
         """Write a folder that transformers' `from_pretrained` loads."""
-        if hasattr(self.network, "merge_and_unload"):
-            raise CheckpointError("merge the LoRA adapters before saving (medblip.models.lora)")
-        self.network.save_pretrained(folder)
-        self._image_processor.save_pretrained(folder)
-        self.tokenizer.save_pretrained(folder)
+        super().save(folder)
         if self._qformer_tokenizer is not None:
             self._qformer_tokenizer.save_pretrained(folder / "qformer_tokenizer")
 

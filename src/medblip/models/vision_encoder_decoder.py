@@ -6,14 +6,10 @@ Wraps `VisionEncoderDecoderModel`. Decoders other than GPT-2 write with transfor
 from __future__ import annotations
 
 import contextlib
-import hashlib
-import json
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any, Self
 
 import torch
-from PIL import Image
 from torch.nn import functional
 from transformers import (
     AutoTokenizer,
@@ -25,18 +21,17 @@ from transformers import (
 from transformers.modeling_outputs import BaseModelOutput
 
 from medblip.config import DecodeConfig
-from medblip.errors import CheckpointError, explain
 from medblip.models.captioner import Generated, TokenBatch
 from medblip.models.decode import Hypothesis, Searches, Special, stock
 from medblip.models.decode.gpt2 import Gpt2Stack
+from medblip.models.family import Family, not_loadable
 from medblip.models.loss import linear_cross_entropy
 from medblip.models.maps import merge_words
-from medblip.models.tokens import collate, generated
 
 __all__ = ["VisionEncoderDecoderCaptioner"]
 
 
-class VisionEncoderDecoderCaptioner:
+class VisionEncoderDecoderCaptioner(Family):
     """An encoder-decoder with its processors; implements `medblip.models.captioner.Captioner`.
 
     Args:
@@ -49,19 +44,12 @@ class VisionEncoderDecoderCaptioner:
     def __init__(
         self, network: Any, image_processor: Any, tokenizer: Any, prompt: str = ""
     ) -> None:
-        self.network, self.tokenizer, self.prompt = network, tokenizer, prompt
-        self._image_processor = image_processor
-        size = image_processor.size
-        self.image_size: tuple[int, int] = (size["height"], size["width"])
-        self.image_resample: str = Image.Resampling(image_processor.resample).name.lower()
-        self.image_mean: tuple[float, float, float] = tuple(image_processor.image_mean)
-        self.image_std: tuple[float, float, float] = tuple(image_processor.image_std)
         config = network.config
         self._start = _first(config.decoder_start_token_id, config.decoder.bos_token_id)
-        self._end = _first(config.eos_token_id, config.decoder.eos_token_id)
-        self._pad = _first(config.pad_token_id, config.decoder.pad_token_id, self._end)
-        self._special = Special(self._end, self._pad)
-        self._searches = Searches(self._special)
+        end = _first(config.eos_token_id, config.decoder.eos_token_id)
+        special = Special(end, _first(config.pad_token_id, config.decoder.pad_token_id, end))
+        super().__init__(network, image_processor, tokenizer, special, prompt)
+        self._searches = Searches(special)
 
     @classmethod
     def load(
@@ -91,27 +79,12 @@ class VisionEncoderDecoderCaptioner:
             image_processor = ViTImageProcessorPil.from_pretrained(source, **where)
             tokenizer: Any = AutoTokenizer.from_pretrained(source, **where)
         except Exception as error:  # transformers, safetensors and OSError: all mean "not loadable"
-            raise CheckpointError(
-                explain(
-                    f"{source} cannot be loaded",
-                    got=f"{type(error).__name__}: {str(error).partition(chr(10))[0]}",
-                    expected="config, model.safetensors, tokenizer and image processor of a "
-                    "vision-encoder-decoder model",
-                    do="check the folder, or copy it again",
-                )
-            ) from error
+            raise not_loadable(source, error, "a vision-encoder-decoder model") from error
         return cls(network.eval(), image_processor, tokenizer, prompt)
 
     @property
-    def device(self) -> torch.device:
-        """Where the weights are."""
-        place: torch.device = next(self.network.parameters()).device
-        return place
-
-    @property
-    def encoder_trains(self) -> bool:
-        """Whether any parameter of the image encoder takes a gradient."""
-        return any(p.requires_grad for p in self.network.encoder.parameters())
+    def _encoder(self) -> Any:
+        return self.network.encoder
 
     @property
     def feature_shape(self) -> tuple[int, int]:
@@ -121,49 +94,10 @@ class VisionEncoderDecoderCaptioner:
             _, tokens, width = self.encode(blank).shape
         return tokens, width
 
-    def encoder_digest(self) -> str:
-        """Return a hash of the image encoder: weights, buffers and settings."""
-        settings = self.network.config.encoder.to_dict()
-        for name in ("dtype", "_name_or_path", "transformers_version", "architectures"):
-            settings.pop(name, None)  # how it was stored, not what it computes
-        digest = hashlib.sha256(json.dumps(settings, sort_keys=True, default=str).encode())
-        for name, tensor in sorted(self.network.encoder.state_dict().items()):
-            digest.update(name.encode())
-            digest.update(tensor.detach().float().cpu().contiguous().numpy().tobytes())
-        return digest.hexdigest()[:32]
-
     def compile(self) -> None:
         """Let torch.compile fuse what `encode` and `token_losses` run."""
         self.network.encoder.compile()
         self.network.decoder.compile(dynamic=True)
-
-    def tokenize(self, captions: list[str], max_tokens: int) -> list[list[int]]:
-        """Return token ids per caption: start token, prompt, words, end token."""
-        texts = self.tokenizer(captions, add_special_tokens=False, verbose=False)["input_ids"]
-        return [[*self._prompt_ids(), *ids[: max_tokens - 1], self._end] for ids in texts]
-
-    def label_text(self, token_ids: list[int]) -> str:
-        """Return what token ids say, without start, prompt and end; unknown words stay visible."""
-        inner = token_ids[len(self._prompt_ids()) : -1]
-        return str(self.tokenizer.decode(inner, skip_special_tokens=False))
-
-    @property
-    def unknown_id(self) -> int:
-        """The token that stands for what the vocabulary lacks; GPT-2's lacks nothing: -1."""
-        unknown = self.tokenizer.unk_token_id
-        return -1 if unknown is None or unknown == self._end else int(unknown)
-
-    def collate(self, token_ids: list[list[int]]) -> TokenBatch:
-        """Pad token ids into one batch on the network's device."""
-        return collate(token_ids, len(self._prompt_ids()), self._pad, self.device)
-
-    def encode(self, pixels: torch.Tensor) -> torch.Tensor:
-        """Run the image encoder: (B, 3, H, W) -> (B, P, D); without a graph when it is frozen."""
-        encoder = self.network.encoder
-        with torch.set_grad_enabled(self.encoder_trains and torch.is_grad_enabled()):
-            pixels = pixels.to(self.device, encoder.dtype)
-            embeds_BPD: torch.Tensor = encoder(pixel_values=pixels).last_hidden_state
-        return embeds_BPD
 
     def token_losses(
         self, embeds: torch.Tensor, batch: TokenBatch, smoothing: float,
@@ -198,10 +132,7 @@ class VisionEncoderDecoderCaptioner:
         keys = keys or [""] * len(embeds)
         with torch.compiler.set_stance("force_eager"):
             found = self._written(embeds, decode, heads, keys)
-        return [
-            [generated(self.tokenizer, one.ids, one.logprobs) for one in hypotheses]
-            for hypotheses in found
-        ]
+        return self._captions(found)
 
     @torch.inference_mode()
     def word_attention(
@@ -232,14 +163,6 @@ class VisionEncoderDecoderCaptioner:
             for row, ids in enumerate(token_ids)
         ]
 
-    def save(self, folder: Path) -> None:
-        """Write a folder that `VisionEncoderDecoderModel.from_pretrained` loads."""
-        if hasattr(self.network, "merge_and_unload"):
-            raise CheckpointError("merge the LoRA adapters before saving (medblip.models.lora)")
-        self.network.save_pretrained(folder)
-        self._image_processor.save_pretrained(folder)
-        self.tokenizer.save_pretrained(folder)
-
     def _joined(self, embeds: torch.Tensor) -> torch.Tensor:
         """Return image tokens as wide as the decoder sees them."""
         kind = embeds.device.type
@@ -267,6 +190,9 @@ class VisionEncoderDecoderCaptioner:
         """Byte-level pieces say where a word begins; WordPieces, where it goes on."""
         gpt2 = isinstance(self.network.decoder, GPT2LMHeadModel)
         return piece.startswith("Ġ") if gpt2 else not piece.startswith("##")
+
+    def _given(self) -> list[int]:
+        return self._prompt_ids()
 
     def _prompt_ids(self, prompt: str | None = None) -> list[int]:
         words = self.prompt if prompt is None else prompt
