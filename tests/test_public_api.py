@@ -35,6 +35,7 @@ OPTIONS = {
     "submit": {"--ids", "--data", "--split", "--out", "--year", "--check", "--force", "--json"},
     "explain": {"--data", "--split", "--image", "--limit", "--seed", "--device", "--json"},
     "report": {"--data", "--split", "--out", "--comparison", "--json"},
+    "models": {"--json"},
     "demo": {"--out", "--images", "--epochs", "--seed", "--force", "--json"},
 }  # fmt: skip
 

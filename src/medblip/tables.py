@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from medblip.stages.compare import Compared
     from medblip.stages.demo import Demonstrated
     from medblip.stages.doctor import Diagnosed
+    from medblip.stages.models import Entry
     from medblip.stages.prepare import Plan, Prepared
     from medblip.stages.train.plan import Planned
 
@@ -267,4 +268,19 @@ def diagnosis_table(result: Diagnosed) -> Table:
         table.add_row(
             "learned", Text(row["id"]), Text(row["label"]), Text(f"masked: {row['masked']}")
         )
+    return table
+
+
+def models_table(found: Sequence[Entry]) -> Table:
+    """Return the captioners that have a name."""
+    table = Table(title="Captioners by name (any folder or hub id of these families works too)")
+    for column in ("name", "hub id", "parameters", "GB, fp32 / bf16", "licence", "trained by",
+                   "here"):  # fmt: skip
+        table.add_column(column)
+    for one in found:
+        table.add_row(
+            one.name, one.hub, f"{one.parameters / 1e6:,.1f} M",
+            f"{one.fp32_gb:g} / {one.bf16_gb:g}", Text(one.licence), ", ".join(one.regimes),
+            "yes" if one.here else "no",
+        )  # fmt: skip
     return table

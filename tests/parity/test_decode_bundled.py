@@ -16,6 +16,7 @@ from medblip.models.blip import BlipCaptioner
 from medblip.models.captioner import load_captioner
 
 SIZE = 60
+pytestmark = pytest.mark.timeout(900)  # transformers takes minutes for 900 images
 
 
 @pytest.fixture(scope="module")

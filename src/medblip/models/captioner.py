@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from medblip.config import BUNDLED, DecodeConfig, ModelConfig
-from medblip.errors import CheckpointError, explain
+from medblip.errors import CheckpointError, explain, nearest
+from medblip.models.known import KNOWN, hub_id
 from medblip.rundir import RunDir
 
 if TYPE_CHECKING:
@@ -203,6 +204,9 @@ def resolve(name: str) -> str:
     if name == BUNDLED:
         return str(bundled_folder())
     path = Path(name)
+    published = hub_id(name)
+    if published is not None and not path.exists():
+        return published
     if path.is_dir():
         best = RunDir(path).checkpoint
         if best.is_dir():
@@ -222,8 +226,8 @@ def resolve(name: str) -> str:
             explain(
                 "captioner not found",
                 got=name,
-                expected=f'"{BUNDLED}", an existing folder, or a hub id such as owner/name',
-                do="check the path",
+                expected="a name that `medblip models` lists, an existing folder, or a hub id",
+                do=f"did you mean {nearest(name, [BUNDLED, *(one.name for one in KNOWN)])}?",
             )
         )
     return name

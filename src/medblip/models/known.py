@@ -35,7 +35,7 @@ class Known:
 
 
 _TOWERS = ("full", "decoder", "encoder", "cross-attention", "lora", "custom")
-_QFORMER = ("full", "encoder", "custom")
+_NO_LORA = ("full", "decoder", "encoder", "cross-attention", "custom")
 _WORDS, _NONE = "per word, cross-attention", "none"
 
 KNOWN: tuple[Known, ...] = (
@@ -49,23 +49,23 @@ KNOWN: tuple[Known, ...] = (
     ),
     Known(
         "blip2-opt-2.7b", "Salesforce/blip2-opt-2.7b", "blip-2",
-        3_744_761_856, "MIT; OPT: its own, research", _QFORMER, _NONE,
+        3_744_761_856, "MIT; OPT: its own, research", _NO_LORA, _NONE,
     ),
     Known(
         "blip2-flan-t5-xl", "Salesforce/blip2-flan-t5-xl", "blip-2",
-        3_942_446_592, "MIT", _QFORMER, _NONE,
+        3_942_446_592, "MIT", _NO_LORA, _NONE,
     ),
     Known(
         "instructblip-flan-t5-xl", "Salesforce/instructblip-flan-t5-xl", "instructblip",
-        4_022_968_320, "MIT", _QFORMER, _NONE,
+        4_022_968_320, "MIT", _NO_LORA, _NONE,
     ),
     Known(
         "instructblip-vicuna-7b", "Salesforce/instructblip-vicuna-7b", "instructblip",
-        7_913_209_856, "other; Vicuna: LLaMA's, non-commercial", _QFORMER, _NONE,
+        7_913_209_856, "other; Vicuna: LLaMA's, non-commercial", _NO_LORA, _NONE,
     ),
     Known(
         "vit-gpt2", "nlpconnect/vit-gpt2-image-captioning", "vision-encoder-decoder",
-        239_195_904, "Apache-2.0", ("full", "custom"), _WORDS,
+        239_195_904, "Apache-2.0", _NO_LORA, _WORDS,
     ),
 )  # fmt: skip
 

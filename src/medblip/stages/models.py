@@ -7,7 +7,7 @@ import os
 
 from medblip.models.known import KNOWN
 
-__all__ = ["Entry", "models"]
+__all__ = ["Entry", "list_models"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -39,7 +39,7 @@ class Entry:
     here: bool
 
 
-def models() -> list[Entry]:
+def list_models() -> list[Entry]:
     """Return the bundled captioner and the published ones; nothing is downloaded or loaded."""
     found = [
         Entry(
