@@ -11,7 +11,7 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -37,7 +37,14 @@ from medblip.schema import Example, read_jsonl, read_split
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["Pixels", "epoch_order", "length_bucketed_batches", "load_split", "open_store"]
+__all__ = [
+    "Pixels",
+    "epoch_order",
+    "length_bucketed_batches",
+    "load_split",
+    "open_store",
+    "require_images",
+]
 
 
 def load_split(root: Path, split: str) -> list[Example]:
@@ -47,7 +54,17 @@ def load_split(root: Path, split: str) -> list[Example]:
         DataError: There is no manifest, the split is empty, or an image file is missing.
     """
     examples = read_split(root, split)
-    missing = [e.image for e in examples if not (root / e.image).is_file()]
+    require_images(root, (example.image for example in examples))
+    return examples
+
+
+def require_images(root: Path, names: Iterable[str]) -> None:
+    """Refuse a data set that lacks images.
+
+    Raises:
+        DataError: A file is missing.
+    """
+    missing = [name for name in names if not (root / name).is_file()]
     if missing:
         raise DataError(
             explain(
@@ -57,7 +74,6 @@ def load_split(root: Path, split: str) -> list[Example]:
                 do="copy the folder again, or prepare the data again",
             )
         )
-    return examples
 
 
 class Pixels:

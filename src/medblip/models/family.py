@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import abc
 import hashlib
 import json
 from pathlib import Path
@@ -21,7 +22,7 @@ __all__ = ["Family", "not_loadable"]
 _STORAGE = ("dtype", "torch_dtype", "_name_or_path", "transformers_version", "architectures")
 
 
-class Family:
+class Family(abc.ABC):
     """A network with its processors.
 
     Args:
@@ -48,9 +49,9 @@ class Family:
         """The image encoder."""
         return self.network.vision_model
 
+    @abc.abstractmethod
     def _given(self) -> list[int]:
         """What stands before a caption's words in the decoder and is never trained on."""
-        raise NotImplementedError
 
     @property
     def device(self) -> torch.device:

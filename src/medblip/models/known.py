@@ -15,7 +15,8 @@ class Known:
         name: Short name.
         hub: Hub id.
         family: transformers' `model_type`.
-        parameters: Counted on networks of the published shapes, each tied weight once.
+        parameters: Counted on networks of the published shapes (a test does it again), each tied
+            weight once; the head of FLAN-T5 is not tied.
         licence: As the model's hub page states it; a language model inside may add its own terms.
         regimes: What of it can be trained by a preset or a few rules.
         maps: What `explain` can show.

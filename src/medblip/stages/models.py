@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import os
 
+from safetensors import safe_open
+
+from medblip.config import BUNDLED
+from medblip.models.captioner import bundled_folder
 from medblip.models.known import KNOWN
 
 __all__ = ["Entry", "list_models"]
@@ -41,11 +46,13 @@ class Entry:
 
 def list_models() -> list[Entry]:
     """Return the bundled captioner and the published ones; nothing is downloaded or loaded."""
+    with safe_open(bundled_folder() / "model.safetensors", "numpy") as file:
+        count = sum(math.prod(file.get_slice(name).get_shape()) for name in file.keys())  # noqa: SIM118  # not a dict
     found = [
         Entry(
-            name="bundled", hub="", family="blip", parameters=1_500_000, fp32_gb=0.006,
-            bf16_gb=0.003, licence="Apache-2.0", regimes=KNOWN[0].regimes, maps=KNOWN[0].maps,
-            here=True,
+            name=BUNDLED, hub="", family="blip", parameters=count,
+            fp32_gb=round(count * 4e-9, 4), bf16_gb=round(count * 2e-9, 4), licence="Apache-2.0",
+            regimes=KNOWN[0].regimes, maps=KNOWN[0].maps, here=True,
         )
     ]  # fmt: skip
     for known in KNOWN:

@@ -46,15 +46,16 @@ def test_recorded_steps_say_what_plain_ones_say(decode: DecodeConfig) -> None:
             for seed, n in enumerate((16, 16, 16, 5, 5, 5))
         ]
         search = Search(
-            stack, decode, Special(3, 0), room=16, image_tokens=17, prompt=1, like=batches[0]
+            stack, decode, Special(3, 0), room=16, image_tokens=17, prompt=2, like=batches[0]
         )
         with warnings.catch_warnings():
             warnings.simplefilter("error")
             for embeds in batches:
                 names = [str(i) for i in range(len(embeds))]
-                heads = [[5]] * len(embeds)
+                heads = [[5, 9], [5, 9]] * 8 if len(embeds) > 5 else [[5], [5, 9], [5], [5], [5, 9]]
+                heads = heads[: len(embeds)]  # of one length, then of two: two recordings
                 fresh = Search(
-                    stack, decode, Special(3, 0), room=16, image_tokens=17, prompt=1, like=embeds
+                    stack, decode, Special(3, 0), room=16, image_tokens=17, prompt=2, like=embeds
                 ).run(embeds, heads, names)
                 check_same(search.run(embeds, heads, names), fresh)
     assert any(search._replays._graphs.values()), "nothing was recorded"

@@ -87,7 +87,7 @@ def test_loss_and_gradients_equal_transformers(
     captioner = qformer_captioner(family, prompt=prompt)
     batch = captioner.collate(captioner.tokenize(TEXTS, 16))
     loss = captioner.token_losses(captioner.encode(pixels), batch, smoothing)
-    loss.backward()  # type: ignore[no-untyped-call]
+    loss.backward()
     parameters = dict(captioner.network.named_parameters())
     got = {name: p.grad.clone() for name, p in parameters.items() if p.grad is not None}
     captioner.network.zero_grad()
@@ -106,7 +106,7 @@ def test_loss_and_gradients_equal_transformers(
         logits[:, :-1].flatten(0, 1), batch.labels[:, 1:].flatten(), reduction="sum",
         label_smoothing=smoothing,
     )  # fmt: skip
-    stock.backward()  # type: ignore[no-untyped-call]
+    stock.backward()
     torch.testing.assert_close(loss, stock, rtol=1e-6, atol=1e-6)
     trained = {name: p.grad for name, p in parameters.items() if p.grad is not None}
     assert set(trained) == set(got)

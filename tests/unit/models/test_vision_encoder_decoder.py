@@ -113,7 +113,7 @@ def test_loss_and_gradients_equal_transformers(
     captioner = ved_captioner(decoder=decoder)
     batch = captioner.collate(captioner.tokenize([*TEXTS, TEXTS[0], TEXTS[1]], 16))
     loss = captioner.token_losses(captioner.encode(pixels), batch, smoothing)
-    loss.backward()  # type: ignore[no-untyped-call]
+    loss.backward()
     parameters = dict(captioner.network.named_parameters())
     got = {name: p.grad.clone() for name, p in parameters.items() if p.grad is not None}
     captioner.network.zero_grad()
@@ -125,7 +125,7 @@ def test_loss_and_gradients_equal_transformers(
         logits[:, :-1].flatten(0, 1), batch.labels[:, 1:].flatten(), reduction="sum",
         label_smoothing=smoothing,
     )  # fmt: skip
-    stock.backward()  # type: ignore[no-untyped-call]
+    stock.backward()
     torch.testing.assert_close(loss, stock, rtol=1e-6, atol=1e-6)
     trained = [(n, p.grad) for n, p in parameters.items() if p.grad is not None]
     assert {name for name, _ in trained} == set(got)

@@ -352,11 +352,46 @@ def test_batches_of_other_processes_are_taken_over(
 
 
 def test_several_processes_need_a_file(
-    tiny_folder: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+    tiny_folder: Path, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(ConfigError, match="--out FILE"):
         caption(tiny_folder, images=[str(folder)], decode=QUICK, device="cpu")
+    with pytest.raises(ConfigError, match="a list on standard input"):
+        caption(tiny_folder, images=["-"], decode=QUICK, device="cpu", out=tmp_path / "c.jsonl")
+
+
+def test_a_process_that_comes_when_all_is_done_does_nothing(
+    tiny_folder: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first one has put the file together and removed the journal in the meantime."""
+    healthy = Journal.joined
+
+    def joined_then_gone(self: Journal, settings: dict[str, Any]) -> bool:
+        self.begin(settings, force=False)
+        assert healthy(self, settings)
+        self.remove()
+        return True
+
+    monkeypatch.setattr(Journal, "joined", joined_then_gone)
+    monkeypatch.setenv("RANK", "1")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    result = to_zero(tiny_folder, data, tmp_path / "zero")
+    assert (result.predictions, result.images) == ("", 0)
+    assert not (tmp_path / "zero" / "predictions" / "test.jsonl.unfinished").exists()
+
+
+def test_other_pixels_are_other_images(
+    tiny_folder: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        die_after(patch, 2)
+        with pytest.raises(Killed):
+            to_zero(tiny_folder, data, tmp_path / "zero")
+    Image.new("L", (32, 32), 7).save(data / "images" / "16.png")
+    shutil.rmtree(data / "pixels", ignore_errors=True)
+    with pytest.raises(RunError, match="images ="):
+        to_zero(tiny_folder, data, tmp_path / "zero")
 
 
 def test_draws_repeat_and_differ_by_image(tiny_folder: Path, folder: Path, tmp_path: Path) -> None:

@@ -12,6 +12,8 @@ from medblip.models.decode.stack import linear
 
 __all__ = ["packed"]
 
+_has_onednn: Callable[[], bool] = torch.backends.mkldnn.is_available  # untyped in torch
+
 
 def packed(module: Any) -> Callable[[torch.Tensor], torch.Tensor]:
     """Return a linear layer as a function of (R, D) that is quick for small R.
@@ -25,7 +27,7 @@ def packed(module: Any) -> Callable[[torch.Tensor], torch.Tensor]:
         and weight.device.type == "cpu"
         and weight.dtype == torch.float32
         and weight.numel() > 1_000_000  # below, there is nothing to gain
-        and torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
+        and _has_onednn()
         and not torch.is_autocast_enabled("cpu")
     )
     if not usable:

@@ -54,7 +54,8 @@ class Rows:
         #: Which slots of the cache a caption descends from.
         self.seen = buffer(many, slots, dtype=torch.bool)
         self._images, self._past = cache(image_tokens), cache(slots)
-        self._ragged = False
+        #: Whether prompts differ in length.
+        self.ragged = False
         self._buffers = [
             self.index, self.ids, self.real, self.positions, self.logprobs, self.seen,
             *(one for pair in (*self._images, *self._past) for one in pair),
@@ -77,7 +78,7 @@ class Rows:
         for row, prompt in enumerate(prompts):  # on the left, so that all rows go on together
             ids[row, self.prompt - len(prompt) :] = torch.tensor(prompt)
             real[row, self.prompt - len(prompt) : self.prompt] = True
-        self._ragged = not bool(real.all())
+        self.ragged = not bool(real.all())
         self.index[:n].copy_(torch.arange(n))
         self.ids[:n, :, : self.prompt].copy_(ids[:, None])
         self.real[:n].copy_(real[:, None])
@@ -129,7 +130,7 @@ class Rows:
         n, first = self.n, self.prompt + step * self.many
         used = first + self.many
         positions = (self.positions[:n] + step)[:, None].expand(-1, self.many)
-        alone = self.many == 1 and not self._ragged
+        alone = self.many == 1 and not self.ragged
         mask = None if alone else self.seen[:n, None, :, :used]
         return self._states(self.ids[:n, :, self.prompt + step], positions, first, used, mask)
 

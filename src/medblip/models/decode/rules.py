@@ -8,6 +8,8 @@ wait for the GPU at every token; the warpers of a draw are transformers' own.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
+from typing import Any
 
 import torch
 from transformers import TemperatureLogitsWarper, TopKLogitsWarper, TopPLogitsWarper
@@ -35,7 +37,7 @@ def rules(decode: DecodeConfig, end: int) -> list[Rule]:
 
 def warpers(decode: DecodeConfig) -> list[Callable[[torch.Tensor], torch.Tensor]]:
     """Return what shapes a distribution (R, V) before a draw, in transformers' order."""
-    found: list[TemperatureLogitsWarper | TopKLogitsWarper | TopPLogitsWarper] = []
+    found: list[Any] = []
     if decode.temperature != 1:
         found.append(TemperatureLogitsWarper(float(decode.temperature)))
     if decode.top_k:
@@ -43,7 +45,7 @@ def warpers(decode: DecodeConfig) -> list[Callable[[torch.Tensor], torch.Tensor]
     if decode.top_p < 1:
         found.append(TopPLogitsWarper(decode.top_p))
     nothing = torch.empty(0, 0, dtype=torch.int64)  # they look at scores alone
-    return [lambda x, warp=warp: warp(nothing, x) for warp in found]  # type: ignore[misc]
+    return [partial(warp, nothing) for warp in found]
 
 
 def _repetition(penalty: float) -> Rule:

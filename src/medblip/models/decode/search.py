@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Sequence
+from functools import partial
 
 import torch
 
@@ -72,7 +73,8 @@ class Search:
         most = self._decode.max_new_tokens
         for step in range(most):
             if step:
-                self._replays.run((step, rows.n), lambda step=step: self._advance(step, head))  # type: ignore[misc]
+                key = (step, rows.n, rows.ragged)  # all that decides shapes and masks
+                self._replays.run(key, partial(self._advance, step, head))
             else:
                 choice.take(_logits(head, rows.begin()), 0)
             if step + 1 == most or (step + 1) % self._rhythm == 0:

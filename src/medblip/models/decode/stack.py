@@ -13,6 +13,7 @@ __all__ = ["Stack", "attend", "linear"]
 
 #: Above so many rows a plain product is the quickest on a CPU.
 _MOST_ROWS = 128
+#: Up to so many queries the scale is cheaper on them than on the keys.
 _FEW_QUERIES = 16
 
 

@@ -49,8 +49,8 @@ class Journal:
         Raises:
             RunError: It was made with others, and `force` is not given.
         """
-        if self._settings.exists():
-            old = {k: v for k, v in read_json(self._settings).items() if k != "schema_version"}
+        old = self._stored()
+        if old is not None:
             if old == settings:
                 return
             if not force:
@@ -69,17 +69,17 @@ class Journal:
 
     def joined(self, settings: dict[str, Any]) -> bool:
         """Whether the first process has begun with these settings."""
-        try:
-            old = read_json(self._settings)
-        except RunError:  # not there yet, or gone again
-            return False
-        return {k: v for k, v in old.items() if k != "schema_version"} == settings
+        return self._stored() == settings
 
     def done(self) -> set[int]:
         """Look what has been added by any process; return the batches that are there."""
         for path in sorted(self.folder.glob("rows-*.jsonl")):
             offset = self._read.get(path, 0)
-            with path.open("rb") as file:
+            try:
+                opened = path.open("rb")
+            except FileNotFoundError:  # all is done, and the first process removes it
+                continue
+            with opened as file:
                 file.seek(offset)
                 for line in file:
                     found = _LINE.match(line)
@@ -110,7 +110,7 @@ class Journal:
         """Cut a line of this process's own file that a kill has torn."""
         self.done()
         if self._own in self._read:
-            with explain_os_errors(self._own):
+            with explain_os_errors(self._own), contextlib.suppress(FileNotFoundError):
                 os.truncate(self._own, self._read[self._own])
 
     def batches(self) -> Iterator[dict[str, Any]]:
@@ -124,6 +124,16 @@ class Journal:
         finally:
             for file in files.values():
                 file.close()
+
+    def _stored(self) -> dict[str, Any] | None:
+        """Return the settings that are there."""
+        if not self._settings.exists():
+            return None
+        try:
+            stored = read_json(self._settings)
+        except RunError:  # gone again
+            return None
+        return {key: value for key, value in stored.items() if key != "schema_version"}
 
     def remove_empty(self) -> None:
         """Delete it if it holds nothing: what failed before its first batch leaves nothing."""

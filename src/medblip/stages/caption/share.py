@@ -51,6 +51,8 @@ def do_share(
     """Do every `world`-th batch that is not there yet."""
     size, total = job.cfg.decode.batch_size, len(source.ids)
     there = journal.done()
+    if not journal.folder.is_dir():  # all was done before: the first process has ended it
+        return Captioned(predictions="")
 
     def count(numbers: list[int] | range) -> int:
         return sum(min(size, total - number * size) for number in numbers)

@@ -18,7 +18,7 @@ import numpy as np
 from medblip.data.dicom.parent import look
 from medblip.data.dicom.ref import DicomRef
 from medblip.data.images import open_image
-from medblip.data.loader import open_store
+from medblip.data.loader import open_store, require_images
 from medblip.data.raw import stamp
 from medblip.data.readers.dicom import is_dicom
 from medblip.data.readers.names import IMAGE_SUFFIXES
@@ -93,22 +93,11 @@ class SplitSource:
     def __init__(self, root: Path, split: str, resize: Resize) -> None:
         self.ids, self._paths = Names(), Names()
         positions, self._resize, self._root = array("q"), resize, root
-        missing: list[str] = []
         for position, example in iter_split(root, split):
             self.ids.append(example.id)
             self._paths.append(example.image)
             positions.append(position)
-            if not (root / example.image).is_file():
-                missing.append(example.image)
-        if missing:
-            raise DataError(
-                explain(
-                    f"{root}: the manifest names images that are not there",
-                    got=f"{len(missing)} missing: {', '.join(missing[:3])}",
-                    expected=f"every image below {root}",
-                    do="copy the folder again, or prepare the data again",
-                )
-            )
+        require_images(root, map(self._paths.__getitem__, range(len(self._paths))))
         found = open_store(root, resize, split)
         self._store = found[0] if found else None
         own = self._store is not None and len(self._store) == len(self.ids)
@@ -122,8 +111,13 @@ class SplitSource:
         return stacked(images, self._resize), {}
 
     def digest(self) -> str:
-        """Return a hash of ids and image names."""
-        return self.ids.digest() + self._paths.digest()
+        """Return a hash of ids, image names, and pixels (or sizes and times of the files)."""
+        if self._store is not None:
+            state = Names(f"{shard.file} {shard.crc32}" for shard in self._store.shards)
+        else:
+            files = (self._root / self._paths[i] for i in range(len(self._paths)))
+            state = Names(map(stamp, files))
+        return self.ids.digest() + self._paths.digest() + state.digest()
 
 
 class FileSource:

@@ -80,6 +80,15 @@ def caption(
                 do="add --force to replace them",
             )
         )
+    if world > 1 and "-" in job.images:
+        raise ConfigError(
+            explain(
+                "several processes cannot share a list on standard input",
+                got=f"{world} processes, -",
+                expected="files or folders that all of them see",
+                do="name them, or put the images into one folder",
+            )
+        )
     if job.target is None:
         if world > 1:
             raise ConfigError(
