@@ -23,7 +23,7 @@ MAY = {
 #: A stage that stands on others.
 COMPOSED = {"demo"}
 #: Only this file may name the package.
-ONLY = {"accelerate": "engine.py", "peft": "models/lora.py"}
+ONLY = {"accelerate": "engine.py", "peft": "models/adapters.py"}
 HEAVY = {
     "torch", "transformers", "accelerate", "peft", "matplotlib", "jinja2", "pyarrow", "pydicom",
     "huggingface_hub",

@@ -154,7 +154,9 @@ def stock(
     if decode.num_beams > 1:
         how |= {"length_penalty": decode.length_penalty, "early_stopping": False}
     blip = hasattr(network, "text_decoder")
-    start = torch.tensor([prompt or [5 if blip else 1]]).repeat(len(pixels), 1)
+    start = torch.tensor([prompt or [5 if blip else 1]], device=pixels.device).repeat(
+        len(pixels), 1
+    )
     if blip:
         writer, special = network.text_decoder, BLIP
         made = writer.generate(

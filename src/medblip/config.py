@@ -20,6 +20,7 @@ from medblip import settings as sections
 from medblip.errors import ConfigError, explain, nearest
 from medblip.settings import (
     BUNDLED,
+    AdapterConfig,
     DataConfig,
     DecodeConfig,
     EvalConfig,
@@ -34,6 +35,7 @@ from medblip.settings import (
 
 __all__ = [
     "BUNDLED",
+    "AdapterConfig",
     "DataConfig",
     "DecodeConfig",
     "EvalConfig",

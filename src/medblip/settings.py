@@ -14,6 +14,7 @@ from pydantic.dataclasses import dataclass as pydantic_dataclass
 
 __all__ = [
     "BUNDLED",
+    "AdapterConfig",
     "DataConfig",
     "DecodeConfig",
     "EvalConfig",
@@ -61,13 +62,18 @@ class ModelConfig:
 
     Args:
         name: `bundled`, a folder that `from_pretrained` reads, a run directory, or a hub id.
-        revision: Commit of a hub id; None takes its main branch.
-        prompt: Words that every caption begins with; never trained on, cut from the output.
+        revision: Commit of a hub id; None takes its main branch. A run records the commit.
+        prompt: Words that every caption begins with, or an instruction; never trained on, cut from
+            the output. None: the captioner's own, as published or as it was trained.
+        weights: Numbers that weights are kept as. `auto`: `fp32`, or `bf16` where captions are
+            generated in it or only adapters train and fp32 does not fit; `int8` and `int4` need
+            `pip install 'medblip[quant]'`.
     """
 
     name: str = BUNDLED
     revision: str | None = None
-    prompt: str = ""
+    prompt: str | None = None
+    weights: Literal["auto", "fp32", "bf16", "int8", "int4"] = "auto"
 
 
 @_config
@@ -75,14 +81,18 @@ class FreezeConfig:
     """Which parameters train, and how fast.
 
     Args:
-        preset: `full`, `decoder`, `encoder` (the paper's three), `cross-attention`, `lora`, or
-            `custom` (rules only).
+        preset: `full`, `decoder`, `encoder` (the paper's three), `cross-attention`, `connector`
+            (a Q-Former or projector alone), `lora`, `connector-lora` (both), `adapter`
+            (bottlenecks), or `custom` (rules only).
         rules: Ordered `[regex, rate]` pairs tried before the preset's; rate is a learning rate or
             `"frozen"`. The first regex found in a parameter's name decides; every parameter must
             match one.
     """
 
-    preset: Literal["full", "decoder", "encoder", "cross-attention", "lora", "custom"] = "full"
+    preset: Literal[
+        "full", "decoder", "encoder", "cross-attention", "connector", "lora", "connector-lora",
+        "adapter", "custom",
+    ] = "full"  # fmt: skip
     rules: tuple[tuple[str, float | Literal["frozen"]], ...] = ()
 
     def __post_init__(self) -> None:
@@ -97,22 +107,44 @@ class FreezeConfig:
 
 @_config
 class LoraConfig:
-    """Low-rank adapters (arXiv 2106.09685), used when `freeze.preset` is `lora`.
+    """Low-rank adapters (arXiv 2106.09685), for the presets `lora` and `connector-lora`.
 
     Args:
         rank: Rank of each update.
         alpha: Update is scaled by alpha / rank.
         dropout: On the adapter's input.
+        dora: Also train the length of each column of the weights (arXiv 2402.09353).
         towers: Adapt the linear layers of the vision encoder, the text decoder, or both.
-        train_embeddings: Also train the word embeddings (tied to the output layer) in full: needed
-            when the captions hold words that the captioner has never seen.
+        train_embeddings: Also train BERT's word embeddings (tied to the output layer) in full:
+            needed when the captions hold words that the captioner has never seen. Those of large
+            language models stay.
     """
 
     rank: int = 16
     alpha: float = 32.0
     dropout: float = 0.0
+    dora: bool = False
     towers: tuple[Literal["vision", "text"], ...] = ("vision", "text")
     train_embeddings: bool = True
+
+
+@_config
+class AdapterConfig:
+    """Bottleneck adapters (arXiv 1902.00751, placed as in 2005.00247), for the preset `adapter`.
+
+    Args:
+        width: Of the bottleneck.
+        towers: As `LoraConfig.towers`.
+        train_embeddings: As `LoraConfig.train_embeddings`.
+    """
+
+    width: int = 64
+    towers: tuple[Literal["vision", "text"], ...] = ("vision", "text")
+    train_embeddings: bool = True
+
+    def __post_init__(self) -> None:
+        if self.width < 1:
+            raise ValueError(f"adapter.width must be at least 1; got {self.width}")
 
 
 @_config
@@ -331,6 +363,7 @@ class RunConfig:
     model: ModelConfig = dataclasses.field(default_factory=ModelConfig)
     freeze: FreezeConfig = dataclasses.field(default_factory=FreezeConfig)
     lora: LoraConfig = dataclasses.field(default_factory=LoraConfig)
+    adapter: AdapterConfig = dataclasses.field(default_factory=AdapterConfig)
     optim: OptimConfig = dataclasses.field(default_factory=OptimConfig)
     train: TrainConfig = dataclasses.field(default_factory=TrainConfig)
     track: TrackConfig = dataclasses.field(default_factory=TrackConfig)

@@ -15,6 +15,7 @@ from transformers import (
 )
 
 from medblip.models.blip import BlipCaptioner
+from medblip.models.loading import Loading
 
 WORDS = [
     "a",
@@ -74,7 +75,7 @@ def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def captioner(tiny_folder: Path) -> BlipCaptioner:
     """Load a fresh copy."""
-    return BlipCaptioner.load(str(tiny_folder))
+    return BlipCaptioner.load(Loading(source=str(tiny_folder)), "")
 
 
 @pytest.fixture

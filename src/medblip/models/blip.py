@@ -7,28 +7,25 @@ not offer (modeling_blip.py, BlipForConditionalGeneration).
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Self
 
 import torch
 from transformers import (
     BertTokenizer,
-    BlipConfig,
     BlipForConditionalGeneration,
     BlipImageProcessorPil,
     BlipProcessor,
 )
-from transformers.utils import logging as transformers_logging
 
 from medblip.config import DecodeConfig
-from medblip.errors import CheckpointError, explain
 from medblip.models.blip_patches import patch, stock_attention
 from medblip.models.captioner import Generated, TokenBatch
 from medblip.models.decode import Searches, Special
 from medblip.models.decode.blip import BlipStack
-from medblip.models.family import Family, not_loadable
+from medblip.models.family import Family
+from medblip.models.loading import Loading, network_of
 from medblip.models.loss import linear_cross_entropy
 from medblip.models.maps import merge_words
 
@@ -44,6 +41,8 @@ class BlipCaptioner(Family):
         prompt: Words that every caption begins with.
     """
 
+    expected = "a BLIP"
+
     def __init__(self, network: Any, processor: BlipProcessor, prompt: str = "") -> None:
         patch(network)
         text = network.config.text_config
@@ -54,44 +53,13 @@ class BlipCaptioner(Family):
         self._searches = Searches(special)
 
     @classmethod
-    def load(
-        cls,
-        source: str,
-        *,
-        prompt: str = "",
-        revision: str | None = None,
-        device: str = "cpu",
-        weights: bool = True,
-    ) -> Self:
-        """Load float32 weights from a folder or the hub; safetensors only, no remote code.
-
-        Without `weights` the network is a shape without numbers (device `meta`).
-
-        Raises:
-            CheckpointError: Weights or processor are missing or damaged.
-        """
-        try:
-            where: dict[str, Any] = {"revision": revision} if revision else {}
-            with _without_bars(local=Path(source).is_dir()):
-                network, report = _network(source, weights, where)
-            make: Any = BlipProcessor  # untyped in transformers
-            processor = make(
-                BlipImageProcessorPil.from_pretrained(source, **where),
-                BertTokenizer.from_pretrained(source, **where),
-            )
-        except Exception as error:  # transformers, safetensors and OSError: all mean "not loadable"
-            raise not_loadable(source, error, "a BLIP") from error
-        if report["missing_keys"]:
-            missing = sorted(report["missing_keys"])
-            raise CheckpointError(
-                explain(
-                    f"{source}: weights are missing",
-                    got=f"{len(missing)} absent, first {missing[0]}",
-                    expected="every weight of BlipForConditionalGeneration",
-                    do="copy the folder again, or name a captioner (not a retrieval or VQA model)",
-                )
-            )
-        return cls((network.to(device) if weights else network).eval(), processor, prompt)
+    def _load(cls, how: Loading, prompt: str) -> Self:
+        make: Any = BlipProcessor  # untyped in transformers
+        processor = make(
+            BlipImageProcessorPil.from_pretrained(how.source, **how.where),
+            BertTokenizer.from_pretrained(how.source, **how.where),
+        )
+        return cls(network_of(BlipForConditionalGeneration, how), processor, prompt)
 
     def compile(self) -> None:
         """Let torch.compile fuse each layer; all layers of a tower share what is compiled.
@@ -168,13 +136,7 @@ class BlipCaptioner(Family):
             for index, ids in enumerate(token_ids)
         ]
 
-    def save(self, folder: Path) -> None:
-        """Write a folder that `BlipForConditionalGeneration.from_pretrained` loads."""
-        network = self.network
-        if hasattr(network, "merge_and_unload"):
-            raise CheckpointError("merge the LoRA adapters before saving (medblip.models.lora)")
-        with _without_bars(local=True):
-            network.save_pretrained(folder)
+    def _save_processors(self, folder: Path) -> None:
         self.processor.save_pretrained(folder)
 
     @property
@@ -209,20 +171,6 @@ class BlipCaptioner(Family):
         return start + [int(i) for i in ids]
 
 
-def _network(source: str, weights: bool, where: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
-    """Return the network, and what was missing when its weights were read."""
-    if weights:
-        loaded: Any = BlipForConditionalGeneration.from_pretrained(
-            source, dtype=torch.float32, use_safetensors=True, output_loading_info=True, **where
-        )
-        network, report = loaded
-        return network, report
-    with torch.device("meta"):
-        config = BlipConfig.from_pretrained(source, **where)
-        empty: Any = BlipForConditionalGeneration(config)
-        return empty, {"missing_keys": []}
-
-
 def _causal_mask(mask_BT: torch.Tensor) -> torch.Tensor:
     """Return what is added to scores, float32 (B, 1, T, T): 0 for earlier tokens that are no pads.
 
@@ -233,17 +181,3 @@ def _causal_mask(mask_BT: torch.Tensor) -> torch.Tensor:
     hidden_B1TT = ~(earlier_TT & (mask_BT[:, None, None, :] == 1))
     added = torch.zeros(hidden_B1TT.shape, device=mask_BT.device)
     return added.masked_fill_(hidden_B1TT, torch.finfo(torch.float32).min)
-
-
-@contextlib.contextmanager
-def _without_bars(*, local: bool) -> Iterator[None]:
-    """Keep transformers from drawing a bar for files on disk; downloads keep theirs."""
-    bars: Any = transformers_logging  # untyped
-    if not (local and bars.is_progress_bar_enabled()):
-        yield
-        return
-    bars.disable_progress_bar()
-    try:
-        yield
-    finally:
-        bars.enable_progress_bar()

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
+    from medblip.models.loading import Numbers
+
 __all__ = [
     "Captioner",
     "Generated",
@@ -27,16 +29,34 @@ __all__ = [
     "bundled_folder",
     "load_captioner",
     "resolve",
+    "settled",
 ]
 
 
-#: transformers' `model_type` -> the file beside this one that knows it, and its class.
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """A family: the file beside this one that knows it, its class, and the published prompt."""
+
+    module: str
+    kind: str
+    prompt: str
+
+
+#: What a captioner is asked that follows instructions and was published without a caption prompt.
+INSTRUCTION = (
+    "Write the caption of this radiology figure in one sentence: modality, body region, findings."
+)
+#: transformers' `model_type` -> its family. Prompts: LAVIS blip_caption.py; LAVIS
+#: blip2_caption_*.yaml and arXiv 2301.12597, section 4.2; a template of InstructBLIP's own training
+#: (arXiv 2305.06500, appendix); ViT-GPT2 was trained without.
 FAMILIES = {
-    "blip": "blip:BlipCaptioner",
-    "blip-2": "qformer:QFormerCaptioner",
-    "instructblip": "qformer:QFormerCaptioner",
-    "vision-encoder-decoder": "vision_encoder_decoder:VisionEncoderDecoderCaptioner",
+    "blip": Row("blip", "BlipCaptioner", "a picture of"),
+    "blip-2": Row("qformer", "QFormerCaptioner", "a photo of"),
+    "instructblip": Row("qformer", "QFormerCaptioner", "Write a short description for the image."),
+    "vision-encoder-decoder": Row("vision_encoder_decoder", "VisionEncoderDecoderCaptioner", ""),
 }
+#: Any other image-text-to-text model that transformers' Auto classes know.
+ANY = Row("vlm", "VlmCaptioner", INSTRUCTION)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -164,7 +184,10 @@ def bundled_folder() -> Path:
     return Path(__file__).resolve().parent.parent / "assets" / "everyday-blip"
 
 
-def load_captioner(model: ModelConfig, *, device: str = "cpu", weights: bool = True) -> Captioner:
+def load_captioner(
+    model: ModelConfig, *, device: str = "cpu", weights: bool = True,
+    numbers: tuple[Numbers, ...] = ("fp32",),
+) -> Captioner:  # fmt: skip
     """Load a captioner by name, folder, run directory or hub id.
 
     Args:
@@ -172,27 +195,45 @@ def load_captioner(model: ModelConfig, *, device: str = "cpu", weights: bool = T
         device: Where to put it.
         weights: False loads tokenizer, image processor and configuration only: enough to tell what
             the captioner would see and learn.
+        numbers: How weights are kept where `model.weights` is `auto`: the first of these that fits.
 
     Raises:
-        CheckpointError: Nothing loadable is there, or its family is not one that medblip knows.
+        CheckpointError: Nothing loadable is there, it fits nowhere, or no family knows it.
     """
+    from medblip.models.loading import Loading
+
+    model = settled(model)
     source = resolve(model.name)
-    family = _family(source, model.revision)
-    if family not in FAMILIES:
-        raise CheckpointError(
-            explain(
-                f"{model.name}: unknown family of captioner",
-                got=family,
-                expected=", ".join(FAMILIES),
-                do="name a BLIP captioner, such as Salesforce/blip-image-captioning-base",
-            )
-        )
-    module, name = FAMILIES[family].split(":")
-    kind: Any = getattr(importlib.import_module(f"medblip.models.{module}"), name)
-    captioner: Captioner = kind.load(
-        source, prompt=model.prompt, revision=model.revision, device=device, weights=weights
-    )
+    row = _family(source, _config(source, model.revision))
+    kind: Any = getattr(importlib.import_module(f"medblip.models.{row.module}"), row.kind)
+    how = Loading(
+        source=source, revision=model.revision, device=device, weights=weights,
+        numbers=numbers if model.weights == "auto" else (model.weights,),
+    )  # fmt: skip
+    captioner: Captioner = kind.load(how, model.prompt)
     return captioner
+
+
+def settled(model: ModelConfig) -> ModelConfig:
+    """Return the settings as a run records them: prompt and commit of a hub id filled in.
+
+    The prompt is the one that the captioner was trained with where it says so, else the published
+    one of its family.
+
+    Raises:
+        CheckpointError: As `load_captioner`.
+    """
+    from medblip.models.loading import prompt_of
+
+    source = resolve(model.name)
+    config = _config(source, model.revision)
+    row = _family(source, config)
+    commit = None if Path(source).is_dir() else getattr(config, "_commit_hash", None)
+    model = dataclasses.replace(model, revision=commit or model.revision)
+    if model.prompt is not None:
+        return model
+    own = prompt_of(source, model.revision)
+    return dataclasses.replace(model, prompt=row.prompt if own is None else own)
 
 
 def resolve(name: str) -> str:
@@ -233,17 +274,30 @@ def resolve(name: str) -> str:
     return name
 
 
-def _family(source: str, revision: str | None) -> str:
+def _family(source: str, config: Any) -> Row:
+    from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
+
+    family = str(config.model_type)
+    if family in FAMILIES:
+        return FAMILIES[family]
+    if family in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES:
+        return ANY
+    raise CheckpointError(
+        explain(
+            f"{source}: unknown family of captioner",
+            got=family,
+            expected=f"{', '.join(FAMILIES)}, or an image-text-to-text model of transformers",
+            do="name a captioner that `medblip models` lists",
+        )
+    )
+
+
+def _config(source: str, revision: str | None) -> Any:
     from transformers import AutoConfig
 
     try:
-        return str(AutoConfig.from_pretrained(source, revision=revision).model_type)
+        return AutoConfig.from_pretrained(source, revision=revision)
     except (OSError, ValueError) as error:
-        raise CheckpointError(
-            explain(
-                f"{source} cannot be loaded",
-                got=str(error).splitlines()[0],
-                expected="a folder that from_pretrained reads, or a hub id (reachable or cached)",
-                do="download it where there is internet (`hf download ...`), then name its folder",
-            )
-        ) from error
+        from medblip.models.loading import not_loadable
+
+        raise not_loadable(source, error, "a captioner") from error

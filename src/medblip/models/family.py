@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import abc
+import dataclasses
 import hashlib
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, Self
 
 import torch
 from PIL import Image
 
-from medblip.errors import CheckpointError, explain
+from medblip.errors import CheckpointError
+from medblip.files import write_json
+from medblip.models.adapters import BOTTLENECK, bottlenecks_of, save_bottlenecks
 from medblip.models.captioner import Generated, TokenBatch
 from medblip.models.decode import Hypothesis, Special
+from medblip.models.loading import Loading, not_loadable, quiet_bars
 from medblip.models.tokens import collate, generated
 
-__all__ = ["Family", "not_loadable"]
+__all__ = ["Family"]
 
 #: Of a configuration: how it was stored, not what it computes.
 _STORAGE = ("dtype", "torch_dtype", "_name_or_path", "transformers_version", "architectures")
@@ -30,8 +34,11 @@ class Family(abc.ABC):
         image_processor: Says size, mean and deviation.
         tokenizer: Of the text side.
         special: End of a caption, and padding.
-        prompt: Words that every caption begins with.
+        prompt: Words that every caption begins with, or an instruction.
     """
+
+    #: What `load` expects, in an error's words.
+    expected: ClassVar[str]
 
     def __init__(
         self, network: Any, image_processor: Any, tokenizer: Any, special: Special, prompt: str
@@ -43,6 +50,23 @@ class Family(abc.ABC):
         self.image_resample: str = Image.Resampling(image_processor.resample).name.lower()
         self.image_mean: tuple[float, float, float] = tuple(image_processor.image_mean)
         self.image_std: tuple[float, float, float] = tuple(image_processor.image_std)
+
+    @classmethod
+    def load(cls, how: Loading, prompt: str) -> Self:
+        """Load network and processors from a folder or the hub.
+
+        Raises:
+            CheckpointError: They are missing, damaged or too large.
+        """
+        try:
+            return cls._load(how, prompt)
+        except Exception as error:  # transformers, safetensors and OSError: all mean "not loadable"
+            raise not_loadable(how.source, error, cls.expected) from error
+
+    @classmethod
+    @abc.abstractmethod
+    def _load(cls, how: Loading, prompt: str) -> Self:
+        """As `load`, with whatever is raised on the way."""
 
     @property
     def _encoder(self) -> Any:
@@ -86,13 +110,21 @@ class Family(abc.ABC):
 
         What is given (start token and prompt) is not counted in `max_tokens`.
         """
+        lead = self._lead()
+        captions = [f"{lead}{caption}" for caption in captions]
         texts = self.tokenizer(captions, add_special_tokens=False, verbose=False)["input_ids"]
-        return [[*self._given(), *ids[: max_tokens - 1], self._special.end] for ids in texts]
+        given = self._given()
+        return [[*given, *ids[: max_tokens - 1], self._special.end] for ids in texts]
 
     def label_text(self, token_ids: list[int]) -> str:
         """Return what token ids say, without what is given and end; unknown words stay visible."""
         inner = token_ids[len(self._given()) : -1]
-        return str(self.tokenizer.decode(inner, skip_special_tokens=False))
+        return str(self.tokenizer.decode(inner, skip_special_tokens=False)).strip(" ")
+
+    def _lead(self) -> str:
+        """Return what stands between prompt and caption: the blank that GPT-2's kind keeps."""
+        pieces = self.tokenizer.tokenize(" a") if self.prompt else []
+        return " " if pieces and pieces[0].startswith("Ġ") else ""
 
     @property
     def unknown_id(self) -> int:
@@ -115,8 +147,18 @@ class Family(abc.ABC):
     def save(self, folder: Path) -> None:
         """Write a folder that transformers' `from_pretrained` loads."""
         if hasattr(self.network, "merge_and_unload"):
-            raise CheckpointError("merge the LoRA adapters before saving (medblip.models.lora)")
-        self.network.save_pretrained(folder)
+            raise CheckpointError("merge the LoRA adapters before saving (medblip.models.adapters)")
+        weights = {n: t for n, t in self.network.state_dict().items() if BOTTLENECK not in n}
+        with quiet_bars():
+            self.network.save_pretrained(folder, state_dict=weights)
+        self._save_processors(folder)
+        bottlenecks = bottlenecks_of(self.network)
+        own = {"adapter": dataclasses.asdict(bottlenecks)} if bottlenecks else {}
+        if bottlenecks:
+            save_bottlenecks(self.network, folder)
+        write_json(folder / "medblip.json", {"prompt": self.prompt} | own)
+
+    def _save_processors(self, folder: Path) -> None:
         self._image_processor.save_pretrained(folder)
         self.tokenizer.save_pretrained(folder)
 
@@ -126,15 +168,3 @@ class Family(abc.ABC):
             [generated(self.tokenizer, one.ids, one.logprobs) for one in hypotheses]
             for hypotheses in found
         ]
-
-
-def not_loadable(source: str, error: Exception, expected: str) -> CheckpointError:
-    """Return what a user reads when transformers cannot load a folder or hub id."""
-    return CheckpointError(
-        explain(
-            f"{source} cannot be loaded",
-            got=f"{type(error).__name__}: {str(error).partition(chr(10))[0]}",
-            expected=f"config, model.safetensors, tokenizer and image processor of {expected}",
-            do="check the folder, or copy it again",
-        )
-    )

@@ -11,7 +11,7 @@ import math
 import re
 from typing import TYPE_CHECKING, Any
 
-from medblip.config import RunConfig
+from medblip.config import AdapterConfig, LoraConfig, RunConfig
 from medblip.errors import ConfigError, explain
 
 if TYPE_CHECKING:
@@ -20,17 +20,26 @@ if TYPE_CHECKING:
 
 __all__ = [
     "FROZEN",
+    "LAYER",
     "Match",
     "apply_rules",
     "eval_frozen",
     "match_table",
     "parameter_groups",
     "rules_for",
+    "tower_of",
 ]
 
 FROZEN = "frozen"
-#: The image encoder of BLIP and BLIP-2, and of a vision-encoder-decoder.
-_VISION = r"(^|\.)vision_model\.|^(base_model\.model\.)?encoder\."
+#: The image encoder of BLIP and BLIP-2, of other vision-language models, and of a
+#: vision-encoder-decoder.
+_VISION = r"(^|\.)(vision_model|vision_tower|visual|image_tower)\.|^(base_model\.model\.)?encoder\."
+#: What stands between image encoder and language model: a Q-Former, a projector.
+_CONNECTOR = (
+    r"(^|\.)(qformer|query_tokens|language_projection|enc_to_dec_proj|multi_modal_projector"
+    r"|connector|merger|deepstack_merger_list|aligner|mm_projector|embed_vision)(\.|$)"
+)
+_LORA = r"\.lora_([AB]|magnitude_vector)\."
 #: Word embeddings, and the head that is tied to them: BERT's, GPT-2's, OPT's and Llama's, T5's.
 _WORDS = (
     r"\.word_embeddings\.|\.cls\.predictions\.|\.wte\.|\.embed_tokens\.|\.lm_head\."
@@ -43,12 +52,17 @@ _PRESETS: dict[str, tuple[tuple[str, str], ...]] = {
     "decoder": ((_VISION, FROZEN), (_WORDS, "words"), (".", "lr")),
     "encoder": ((_VISION, "vision"), (".", FROZEN)),
     "cross-attention": ((r"\.crossattention\.", "lr"), (".", FROZEN)),
-    "lora": ((r"\.lora_[AB]\.", "lr"), (".", FROZEN)),
+    "connector": ((_CONNECTOR, "lr"), (".", FROZEN)),
+    "lora": ((_LORA, "lr"), (".", FROZEN)),
+    "connector-lora": ((_LORA, "lr"), (_CONNECTOR, "lr"), (".", FROZEN)),
+    "adapter": ((r"\.bottleneck_(down|up)\.", "lr"), (".", FROZEN)),
     "custom": (),
 }
-#: A layer of a tower, with its number; transformers names them `layers.3.`, `layer.3.`, `h.3.`.
-_LAYER = re.compile(r"\.(?:layers?|h|block)\.(\d+)\.")
-_MAY_BE_IDLE = {pattern for preset in _PRESETS.values() for pattern, _ in preset}
+#: A layer of a tower, with its number; transformers names them `layers.3.`, `layer.3.`, `h.3.`,
+#: `block.3.` and `blocks.3.`.
+LAYER = re.compile(r"\.(?:layers?|h|blocks?)\.(\d+)\.")
+_EMBEDDINGS = r"\.word_embeddings\."
+_MAY_BE_IDLE = {pattern for preset in _PRESETS.values() for pattern, _ in preset} | {_EMBEDDINGS}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,6 +84,13 @@ class Match:
     parameters: int
 
 
+def tower_of(name: str) -> str:
+    """Return `vision`, `connector` or `text`: where a parameter or module of that name belongs."""
+    if re.search(_CONNECTOR, name):
+        return "connector"
+    return "vision" if re.search(_VISION, f"{name}.") else "text"
+
+
 def rules_for(cfg: RunConfig) -> list[tuple[str, float | str]]:
     """Return the user's rules followed by the preset's, the rates of `optim` filled in."""
     rates: dict[str, float | str] = {
@@ -79,8 +100,11 @@ def rules_for(cfg: RunConfig) -> list[tuple[str, float | str]]:
         FROZEN: FROZEN,
     }
     rules: list[tuple[str, float | str]] = list(cfg.freeze.rules)
-    if cfg.freeze.preset == "lora" and cfg.lora.train_embeddings:
-        rules.append((r"\.word_embeddings\.", rates["words"]))
+    small: dict[str, LoraConfig | AdapterConfig]
+    small = {"lora": cfg.lora, "connector-lora": cfg.lora, "adapter": cfg.adapter}
+    section = small.get(cfg.freeze.preset)
+    if section is not None and section.train_embeddings:
+        rules.append((_EMBEDDINGS, rates["words"]))
     rules += [(pattern, rates[rate]) for pattern, rate in _PRESETS[cfg.freeze.preset]]
     return rules
 
@@ -191,11 +215,11 @@ def _layer_factors(names: list[str], decay: float) -> dict[str, float]:
     towers = {name: bool(re.search(_VISION, name)) for name in names}
     depth = {tower: 0 for tower in towers.values()}
     for name, tower in towers.items():
-        if found := _LAYER.search(name):
+        if found := LAYER.search(name):
             depth[tower] = max(depth[tower], int(found[1]) + 1)
     factors = {}
     for name, tower in towers.items():
-        found = _LAYER.search(name)
+        found = LAYER.search(name)
         below = "embeddings" in name and "word_embeddings" not in name
         place = int(found[1]) + 1 if found else 0 if below else depth[tower] + 1
         factors[name] = decay ** (depth[tower] + 1 - place)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import torch
 
-__all__ = ["merge_words"]
+__all__ = ["eager_attention", "merge_words"]
 
 
 def merge_words(
@@ -32,3 +34,14 @@ def merge_words(
     words = [text([pieces[index] for index in group]) for group in members]
     merged = torch.stack([maps_TRC[group].mean(dim=0) for group in members])
     return words, merged / merged.sum(dim=(1, 2), keepdim=True).clamp(min=1e-12)
+
+
+@contextlib.contextmanager
+def eager_attention(network: Any) -> Iterator[None]:
+    """Run the attention that returns its probabilities inside the block."""
+    before = network.config._attn_implementation
+    network.set_attn_implementation("eager")
+    try:
+        yield
+    finally:
+        network.set_attn_implementation(before)

@@ -14,26 +14,26 @@ from typing import Any, Self
 import torch
 from torch.nn import functional
 from transformers import (
+    AutoConfig,
     AutoTokenizer,
-    Blip2Config,
     Blip2ForConditionalGeneration,
     BlipImageProcessorPil,
-    InstructBlipConfig,
     InstructBlipForConditionalGeneration,
 )
 
 from medblip.config import DecodeConfig
-from medblip.errors import CheckpointError, explain
 from medblip.models.captioner import Generated, TokenBatch
 from medblip.models.decode import Special, stock
-from medblip.models.family import Family, not_loadable
+from medblip.models.family import Family
+from medblip.models.loading import Loading, network_of
 from medblip.models.loss import linear_cross_entropy
+from medblip.models.maps import eager_attention, merge_words
 
 __all__ = ["QFormerCaptioner"]
 
-_CLASSES: dict[str, tuple[Any, Any]] = {
-    "blip-2": (Blip2Config, Blip2ForConditionalGeneration),
-    "instructblip": (InstructBlipConfig, InstructBlipForConditionalGeneration),
+_CLASSES: dict[str, Any] = {
+    "blip-2": Blip2ForConditionalGeneration,
+    "instructblip": InstructBlipForConditionalGeneration,
 }
 
 
@@ -48,6 +48,8 @@ class QFormerCaptioner(Family):
         prompt: Words before the caption, an instruction for example.
     """
 
+    expected = "BLIP-2 or InstructBLIP"
+
     def __init__(
         self, network: Any, image_processor: Any, tokenizer: Any, qformer_tokenizer: Any = None,
         prompt: str = "",
@@ -61,45 +63,17 @@ class QFormerCaptioner(Family):
         self._start = None if self._alone else int(text.decoder_start_token_id)
 
     @classmethod
-    def load(
-        cls,
-        source: str,
-        *,
-        prompt: str = "",
-        revision: str | None = None,
-        device: str = "cpu",
-        weights: bool = True,
-    ) -> Self:
-        """Load float32 weights from a folder or the hub; safetensors only, no remote code.
-
-        Raises:
-            CheckpointError: Weights or processors are missing or damaged.
-        """
-        where: dict[str, Any] = {"revision": revision} if revision else {}
+    def _load(cls, how: Loading, prompt: str) -> Self:
         make: Any = AutoTokenizer
-        try:
-            from transformers import AutoConfig
-
-            family = AutoConfig.from_pretrained(source, **where).model_type
-            config_kind, kind = _CLASSES[family]
-            if weights:
-                network = kind.from_pretrained(
-                    source, dtype=torch.float32, use_safetensors=True, **where
-                ).to(device)
-            else:
-                with torch.device("meta"):
-                    network = kind(config_kind.from_pretrained(source, **where))
-            asks = family == "instructblip"
-            parts = (
-                BlipImageProcessorPil.from_pretrained(source, **where),
-                make.from_pretrained(source, **where),
-                make.from_pretrained(source, subfolder="qformer_tokenizer", **where)
-                if asks
-                else None,
-            )
-        except Exception as error:  # transformers, safetensors and OSError: all mean "not loadable"
-            raise not_loadable(source, error, "BLIP-2 or InstructBLIP") from error
-        return cls(network.eval(), *parts, prompt)
+        family = AutoConfig.from_pretrained(how.source, **how.where).model_type
+        reader = None
+        if family == "instructblip":
+            reader = make.from_pretrained(how.source, subfolder="qformer_tokenizer", **how.where)
+        return cls(
+            network_of(_CLASSES[family], how),
+            BlipImageProcessorPil.from_pretrained(how.source, **how.where),
+            make.from_pretrained(how.source, **how.where), reader, prompt,
+        )  # fmt: skip
 
     def compile(self) -> None:
         """Let torch.compile fuse what `encode` and `token_losses` run."""
@@ -163,36 +137,78 @@ class QFormerCaptioner(Family):
             )  # fmt: skip
         return self._captions(found)
 
+    @torch.inference_mode()
     def word_attention(
         self, embeds: torch.Tensor, captions: list[str]
     ) -> list[tuple[list[str], torch.Tensor]]:
-        """Refuse: the Q-Former looks at an image once, not once per word.
+        """Return words and what they look at through the Q-Former's answers.
 
-        Raises:
-            CheckpointError: Always.
+        The Q-Former looks at an image once, not once per word. A word's map is what the language
+        model's last layer gives each answer when it predicts that word, times where that answer
+        looked (last cross-attention of the Q-Former); both means over heads.
         """
-        raise CheckpointError(
-            explain(
-                "no map per word",
-                got="a captioner whose Q-Former looks at the image before the first word",
-                expected="BLIP or a vision-encoder-decoder, which look at every word",
-                do="explain one of those",
+        token_ids = self.tokenize(captions, 10_000)
+        batch = self.collate(token_ids)
+        with eager_attention(self.network):
+            answers_BQD, looked_BQP = self._looked(embeds)
+            asked_BTQ = self._asked(answers_BQD, batch)
+        patch = self.network.config.vision_config.patch_size
+        rows, columns = (side // patch for side in self.image_size)
+        skip = len(self._given())
+        maps_BTP = asked_BTQ @ looked_BQP[:, :, 1:]  # the first image token, [CLS], has no place
+        return [
+            merge_words(
+                self.tokenizer.convert_ids_to_tokens(ids[skip:-1]),
+                maps_BTP[row, skip - 1 : len(ids) - 2].reshape(-1, rows, columns),
+                begins=lambda piece: piece.startswith(("Ġ", "▁")),
+                text=lambda pieces: self.tokenizer.convert_tokens_to_string(pieces).strip(),
             )
-        )
+            for row, ids in enumerate(token_ids)
+        ]
 
-    def save(self, folder: Path) -> None:
-        """Write a folder that transformers' `from_pretrained` loads."""
-        super().save(folder)
+    def _save_processors(self, folder: Path) -> None:
+        super()._save_processors(folder)
         if self._qformer_tokenizer is not None:
             self._qformer_tokenizer.save_pretrained(folder / "qformer_tokenizer")
 
-    def _answers(self, embeds: torch.Tensor, prompts: list[str]) -> torch.Tensor:
+    def _looked(self, embeds: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the answers (B, Q, D), and where each looked (B, Q, P)."""
+        seen: list[Any] = []
+        handle = self.network.qformer.register_forward_hook(lambda _m, _i, out: seen.append(out))
+        try:
+            answers = self._answers(embeds, [self.prompt] * len(embeds), output_attentions=True)
+        finally:
+            handle.remove()
+        crossed = [one for one in seen[0].cross_attentions if one is not None and one.numel()]
+        return answers, crossed[-1].mean(1).float().cpu()[:, : answers.shape[1]]
+
+    def _asked(self, answers: torch.Tensor, batch: TokenBatch) -> torch.Tensor:
+        """Return how much each token of a caption looks at each answer (B, T, Q)."""
+        count = answers.shape[1]
+        if self._alone:
+            inputs, mask = self._joined(answers, batch.input_ids, batch.attention_mask)
+            out = self.network.language_model(
+                inputs_embeds=inputs, attention_mask=mask, output_attentions=True, use_cache=False
+            )
+            return out.attentions[-1].mean(1).float().cpu()[:, count:, :count]  # type: ignore[no-any-return]
+        inputs, mask = self._joined(answers, *self._prompt_batch([self.prompt] * len(answers)))
+        out = self.network.language_model(
+            inputs_embeds=inputs, attention_mask=mask, decoder_input_ids=batch.input_ids,
+            decoder_attention_mask=batch.attention_mask, output_attentions=True, use_cache=False,
+        )  # fmt: skip
+        return out.cross_attentions[-1].mean(1).float().cpu()[:, :, :count]  # type: ignore[no-any-return]
+
+    def _answers(
+        self, embeds: torch.Tensor, prompts: list[str], *, output_attentions: bool = False
+    ) -> torch.Tensor:
         """Return the Q-Former's answers as the language model's tokens (B, Q, D)."""
         network = self.network
         if not torch.is_autocast_enabled(embeds.device.type):
             embeds = embeds.to(network.language_projection.weight.dtype)
         queries = network.query_tokens.expand(len(embeds), -1, -1)
         how: dict[str, Any] = {"query_embeds": queries, "encoder_hidden_states": embeds}
+        if output_attentions:
+            how["output_attentions"] = True
         if self._qformer_tokenizer is not None:
             read = self._qformer_tokenizer(prompts, padding=True, return_tensors="pt")
             ids, mask = read["input_ids"].to(self.device), read["attention_mask"].to(self.device)

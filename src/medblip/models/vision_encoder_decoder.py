@@ -5,8 +5,7 @@ Wraps `VisionEncoderDecoderModel`. Decoders other than GPT-2 write with transfor
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any, Self
 
 import torch
@@ -14,7 +13,6 @@ from torch.nn import functional
 from transformers import (
     AutoTokenizer,
     GPT2LMHeadModel,
-    VisionEncoderDecoderConfig,
     VisionEncoderDecoderModel,
     ViTImageProcessorPil,
 )
@@ -24,9 +22,10 @@ from medblip.config import DecodeConfig
 from medblip.models.captioner import Generated, TokenBatch
 from medblip.models.decode import Hypothesis, Searches, Special, stock
 from medblip.models.decode.gpt2 import Gpt2Stack
-from medblip.models.family import Family, not_loadable
+from medblip.models.family import Family
+from medblip.models.loading import Loading, network_of
 from medblip.models.loss import linear_cross_entropy
-from medblip.models.maps import merge_words
+from medblip.models.maps import eager_attention, merge_words
 
 __all__ = ["VisionEncoderDecoderCaptioner"]
 
@@ -41,6 +40,8 @@ class VisionEncoderDecoderCaptioner(Family):
         prompt: Words that every caption begins with.
     """
 
+    expected = "a vision-encoder-decoder model"
+
     def __init__(
         self, network: Any, image_processor: Any, tokenizer: Any, prompt: str = ""
     ) -> None:
@@ -52,35 +53,11 @@ class VisionEncoderDecoderCaptioner(Family):
         self._searches = Searches(special)
 
     @classmethod
-    def load(
-        cls,
-        source: str,
-        *,
-        prompt: str = "",
-        revision: str | None = None,
-        device: str = "cpu",
-        weights: bool = True,
-    ) -> Self:
-        """Load float32 weights from a folder or the hub; safetensors only, no remote code.
-
-        Raises:
-            CheckpointError: Weights or processors are missing or damaged.
-        """
-        where: dict[str, Any] = {"revision": revision} if revision else {}
-        make: Any = VisionEncoderDecoderModel
-        try:
-            if weights:
-                network = make.from_pretrained(
-                    source, dtype=torch.float32, use_safetensors=True, **where
-                ).to(device)
-            else:
-                with torch.device("meta"):
-                    network = make(VisionEncoderDecoderConfig.from_pretrained(source, **where))
-            image_processor = ViTImageProcessorPil.from_pretrained(source, **where)
-            tokenizer: Any = AutoTokenizer.from_pretrained(source, **where)
-        except Exception as error:  # transformers, safetensors and OSError: all mean "not loadable"
-            raise not_loadable(source, error, "a vision-encoder-decoder model") from error
-        return cls(network.eval(), image_processor, tokenizer, prompt)
+    def _load(cls, how: Loading, prompt: str) -> Self:
+        network = network_of(VisionEncoderDecoderModel, how)
+        image_processor = ViTImageProcessorPil.from_pretrained(how.source, **how.where)
+        tokenizer: Any = AutoTokenizer.from_pretrained(how.source, **how.where)
+        return cls(network, image_processor, tokenizer, prompt)
 
     @property
     def _encoder(self) -> Any:
@@ -144,7 +121,7 @@ class VisionEncoderDecoderCaptioner(Family):
         """
         token_ids = self.tokenize(captions, max_tokens=10_000)
         batch = self.collate(token_ids)
-        with _eager(self.network.decoder):
+        with eager_attention(self.network.decoder):
             output = self.network.decoder(
                 input_ids=batch.input_ids, attention_mask=batch.attention_mask,
                 encoder_hidden_states=self._joined(embeds), output_attentions=True,
@@ -202,14 +179,3 @@ class VisionEncoderDecoderCaptioner(Family):
 
 def _first(*ids: int | None) -> int:
     return next(one for one in ids if one is not None)
-
-
-@contextlib.contextmanager
-def _eager(decoder: Any) -> Iterator[None]:
-    """Run the attention that returns its probabilities inside the block."""
-    before = decoder.config._attn_implementation
-    decoder.set_attn_implementation("eager")
-    try:
-        yield
-    finally:
-        decoder.set_attn_implementation(before)

@@ -14,6 +14,7 @@ from medblip.errors import CheckpointError
 from medblip.models.blip import BlipCaptioner
 from medblip.models.blip_patches import stock_attention
 from medblip.models.captioner import load_captioner
+from medblip.models.loading import Loading
 
 CAPTIONS = ["chest x - ray", "normal chest x - ray with no left pleural effusion", "a nodule"]
 
@@ -61,7 +62,7 @@ def test_padding_changes_no_loss(captioner: BlipCaptioner, pixels: torch.Tensor)
 
 
 def test_start_token_prompt_and_pads_are_never_trained_on(tiny_folder: Path) -> None:
-    captioner = BlipCaptioner.load(str(tiny_folder), prompt="a picture of")
+    captioner = BlipCaptioner.load(Loading(source=str(tiny_folder)), "a picture of")
     batch = captioner.collate(captioner.tokenize(["nodule", "normal chest x - ray"], 64))
     assert batch.input_ids[:, 0].tolist() == [5, 5]
     assert (batch.labels[:, :4] == -100).all()

@@ -12,6 +12,7 @@ import torch
 from medblip.models import blip_patches
 from medblip.models.blip import BlipCaptioner
 from medblip.models.blip_patches import KNOWN, fingerprint, patch, stock_attention
+from medblip.models.loading import Loading
 
 TEXTS = ["chest x - ray", "normal chest x - ray with no left pleural effusion", "a nodule"]
 
@@ -104,7 +105,7 @@ def test_another_version_stays_stock_and_says_so(
 ) -> None:
     monkeypatch.setattr(blip_patches, "fingerprint", lambda kind: "of another version")
     with pytest.warns(UserWarning, match="BlipAttention, BlipTextSelfAttention"):
-        captioner = BlipCaptioner.load(str(tiny_folder))
+        captioner = BlipCaptioner.load(Loading(source=str(tiny_folder)), "")
     assert not any(type(m).__name__.startswith("Fast") for m in captioner.network.modules())
 
 

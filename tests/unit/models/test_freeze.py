@@ -10,9 +10,9 @@ import torch
 
 from medblip.config import FreezeConfig, LoraConfig, OptimConfig, RunConfig
 from medblip.errors import ConfigError
+from medblip.models.adapters import add_adapters, merge_adapters
 from medblip.models.blip import BlipCaptioner
 from medblip.models.freeze import apply_rules, eval_frozen, match_table, parameter_groups, rules_for
-from medblip.models.lora import add_adapters, merge_adapters
 
 
 def settings(**freeze: object) -> RunConfig:

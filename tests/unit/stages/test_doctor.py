@@ -23,6 +23,7 @@ from medblip.errors import RunError
 from medblip.models import blip_patches
 from medblip.models.blip import BlipCaptioner
 from medblip.models.freeze import Match, apply_rules, rules_for
+from medblip.models.loading import Loading
 from medblip.stages.doctor import Diagnosed, disk, doctor, machine, material
 from medblip.stages.train import train
 
@@ -116,7 +117,7 @@ def test_a_caption_longer_than_the_decoder_is_an_error(cfg: RunConfig) -> None:
     assert levels(doctor(cfg, overrides=["data.max_tokens=63"]), "longest caption") == []
     result = doctor(cfg, overrides=["data.max_tokens=64"])
     assert told(result, "longest caption").endswith("-> data.max_tokens = 63 or less")
-    captioner = BlipCaptioner.load(cfg.model.name)  # what would happen
+    captioner = BlipCaptioner.load(Loading(source=cfg.model.name), "")  # what would happen
     for most in (63, 64):
         batch = captioner.collate(captioner.tokenize(["normal " * 80], most))
         embeds = captioner.encode(torch.zeros(1, 3, 32, 32))
@@ -295,7 +296,7 @@ def test_the_room_that_is_told_is_the_room_that_is_taken(cfg: RunConfig, tmp_pat
 
 
 def _built(cfg: RunConfig) -> tuple[list[Match], BlipCaptioner]:
-    captioner = BlipCaptioner.load(cfg.model.name, weights=False)
+    captioner = BlipCaptioner.load(Loading(source=cfg.model.name, weights=False), "")
     return apply_rules(captioner.network, rules_for(cfg))[0], captioner
 
 

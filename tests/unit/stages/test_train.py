@@ -17,6 +17,7 @@ from medblip.engine import Engine
 from medblip.errors import ConfigError, DataError, RunError
 from medblip.files import read_json
 from medblip.models.blip import BlipCaptioner
+from medblip.models.loading import Loading
 from medblip.rundir import RunDir
 from medblip.schema import read_predictions
 from medblip.stages.caption import caption
@@ -138,8 +139,8 @@ def test_every_regime_runs_and_loads_as_a_plain_model(
     train(set_to(cfg, f"freeze.preset={preset}"), out=tmp_path / "run")
     record = read_json(RunDir(tmp_path / "run").completion)
     assert 0 < record["parameters_trainable"] < record["parameters_total"]
-    loaded = BlipCaptioner.load(str(RunDir(tmp_path / "run").checkpoint))
-    before = BlipCaptioner.load(cfg.model.name)
+    loaded = BlipCaptioner.load(Loading(source=str(RunDir(tmp_path / "run").checkpoint)), "")
+    before = BlipCaptioner.load(Loading(source=cfg.model.name), "")
     changed = {
         name.split(".")[0]
         for (name, a), (_, b) in zip(

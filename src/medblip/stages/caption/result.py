@@ -100,6 +100,7 @@ def _record(job: Job, result: Captioned, device: str, world: int) -> dict[str, A
         "n": result.images,
         "rejected": result.rejected,
         "model": job.cfg.model.name if not job.images else job.model.name,
+        "revision": job.model.revision,
         "trained": job.trained,
         "prompt": job.model.prompt,
         "decode": json.loads(json.dumps(dataclasses.asdict(job.cfg.decode))),

@@ -69,8 +69,13 @@ def caption(
         RunError: `run` holds no finished training, or the captions are there already.
         DataError: The data set has no such split or lacks an image; no image can be read.
     """
+    from medblip.models.captioner import settled
+
     rank, world = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
     job = _job(run, data, images, split, model, decode, overrides, out, form)
+    job = dataclasses.replace(job, model=settled(job.model))
+    if not job.trained:
+        job = dataclasses.replace(job, cfg=dataclasses.replace(job.cfg, model=job.model))
     if rank == 0 and job.target is not None and job.target.exists() and not force:
         raise RunError(
             explain(
@@ -191,11 +196,10 @@ def _split_settings(
             )
         )
     cfg = configuration.load(None, overrides)
-    return dataclasses.replace(cfg, model=ModelConfig(name=model, prompt=cfg.model.prompt))
+    return dataclasses.replace(cfg, model=dataclasses.replace(cfg.model, name=model))
 
 
 def _loaded(job: Job, device: str, world: int) -> tuple[Captioner, str]:
-    import torch
 
     from medblip.engine import pick_device, pick_precision
     from medblip.models.captioner import load_captioner
@@ -203,9 +207,8 @@ def _loaded(job: Job, device: str, world: int) -> tuple[Captioner, str]:
     device = pick_device(device)
     if device == "cuda" and world > 1:
         device = f"cuda:{os.environ.get('LOCAL_RANK', '0')}"
-    captioner = load_captioner(job.model, device=device)
-    if pick_precision(job.cfg.decode.precision, device) == "bf16":
-        captioner.network.to(torch.bfloat16)
+    bf16 = pick_precision(job.cfg.decode.precision, device) == "bf16"
+    captioner = load_captioner(job.model, device=device, numbers=("bf16",) if bf16 else ("fp32",))
     return captioner, device
 
 

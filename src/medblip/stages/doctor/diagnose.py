@@ -147,11 +147,10 @@ def _result(
 
 def _rules(cfg: RunConfig, captioner: Captioner) -> tuple[list[Match], dict[str, float]]:
     """Freeze and adapt the captioner as `train` does; return the match table and the rates."""
+    from medblip.models.adapters import adapt
     from medblip.models.freeze import apply_rules, rules_for
-    from medblip.models.lora import add_adapters
 
-    if cfg.freeze.preset == "lora":
-        captioner.network = add_adapters(captioner.network, cfg.lora)
+    captioner.network = adapt(captioner.network, cfg)
     return apply_rules(captioner.network, rules_for(cfg), cfg.optim.layer_decay)
 
 

@@ -35,17 +35,18 @@ def build_captioner(
     Returns:
         The captioner, the match table, and the rate of each parameter that trains.
     """
+    from medblip.models.adapters import adapt, adapted
     from medblip.models.captioner import load_captioner
     from medblip.models.freeze import apply_rules, match_table, rules_for
-    from medblip.models.lora import add_adapters
 
-    adapted = cfg.freeze.preset == "lora"
     source = cfg.model
-    if checkpoint is not None and not adapted:
+    if checkpoint is not None and not adapted(cfg):
         source = dataclasses.replace(cfg.model, name=str(checkpoint), revision=None)
-    captioner = load_captioner(source, device=device)
-    if adapted:
-        captioner.network = add_adapters(captioner.network, cfg.lora)
+    few = cfg.freeze.preset in ("lora", "adapter")  # what is frozen may be kept in fewer bits
+    captioner = load_captioner(
+        source, device=device, numbers=("fp32", "bf16") if few else ("fp32",)
+    )
+    captioner.network = adapt(captioner.network, cfg)
     matches, rates = apply_rules(captioner.network, rules_for(cfg), cfg.optim.layer_decay)
     if not quiet:
         console().print(match_table(matches))

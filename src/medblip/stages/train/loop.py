@@ -7,6 +7,7 @@ The test split cannot be reached from here: only `train` and `validation` are ev
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -58,7 +59,10 @@ def train(
         RunError: `out` is taken, locked or not writable; the loss diverged; captions collapsed
             and `train.collapse` is `stop`.
     """
+    from medblip.models.captioner import settled
+
     cfg = resolve(config, data, overrides, seed, device)
+    cfg = dataclasses.replace(cfg, model=settled(cfg.model))
     run = RunDir(out)
     interruption = Interruption()
     try:

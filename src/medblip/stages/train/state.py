@@ -141,13 +141,12 @@ def restore(
 
 def _plain(cfg: RunConfig, captioner: Captioner, weights: dict[str, Any] | None) -> Captioner:
     """Return the captioner as plain transformers knows it: adapters merged, shares put together."""
+    from medblip.models.adapters import adapt, merge_adapters
     from medblip.models.captioner import load_captioner
-    from medblip.models.lora import add_adapters, merge_adapters
 
     if weights is not None:
         plain = load_captioner(cfg.model)
-        if cfg.freeze.preset == "lora":
-            plain.network = add_adapters(plain.network, cfg.lora)
+        plain.network = adapt(plain.network, cfg)
         plain.network.load_state_dict(weights)
         plain.network = merge_adapters(plain.network)
         return plain

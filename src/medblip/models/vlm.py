@@ -1,0 +1,253 @@
+"""Any other image-text-to-text model of transformers, through its Auto classes.
+
+LLaVA, PaliGemma, Qwen-VL, Gemma 3 (MedGemma) and their kin. What their encoders make of an image
+cannot be kept apart, because the language model's positions depend on the image's grid: so what
+`encode` returns are the pixels themselves, and the whole network runs on them each time.
+"""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import torch
+from torch.nn import functional
+from transformers import AutoConfig, AutoModelForImageTextToText
+
+from medblip.config import DecodeConfig
+from medblip.errors import CheckpointError, explain
+from medblip.models.captioner import Generated, TokenBatch
+from medblip.models.decode import Special, stock
+from medblip.models.family import Family
+from medblip.models.loading import Loading, network_of
+from medblip.models.maps import eager_attention, merge_words
+from medblip.models.vlm_inputs import Template, end_of, processed, sees_ahead, side_of
+from medblip.models.vlm_processor import processor_of
+
+__all__ = ["VlmCaptioner"]
+
+
+class VlmCaptioner(Family):
+    """A vision-language model; implements `medblip.models.captioner.Captioner`.
+
+    Args:
+        network: Of `AutoModelForImageTextToText`, possibly wrapped by PEFT.
+        processor: Makes tokens of a prompt and inputs of an image.
+        prompt: The user's turn; the caption is the answer.
+    """
+
+    expected = "an image-text-to-text model"
+
+    def __init__(self, network: Any, processor: Any, prompt: str = "") -> None:
+        self.network, self.processor, self.prompt = network, processor, prompt
+        self.tokenizer = processor.tokenizer
+        side = side_of(processor.image_processor)
+        self.image_size, self.image_resample = (side, side), "bicubic"
+        self.image_mean, self.image_std = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)  # its own come later
+        end = end_of(processor)
+        pad = self.tokenizer.pad_token_id
+        self._special = Special(end, end if pad is None else int(pad))
+        self._causal = False
+        self._templates: dict[str, Template] = {}
+
+    @classmethod
+    def _load(cls, how: Loading, prompt: str) -> Self:
+        config = AutoConfig.from_pretrained(how.source, **how.where)
+        processor = processor_of(how, config.model_type)
+        return cls(network_of(AutoModelForImageTextToText, how, config=config), processor, prompt)
+
+    @property
+    def encoder_trains(self) -> bool:
+        """True: nothing of an image is worth keeping but its pixels."""
+        return True
+
+    @property
+    def feature_shape(self) -> tuple[int, int]:
+        """Channels and pixels of an image."""
+        return 3, self.image_size[0] * self.image_size[1]
+
+    def compile(self) -> None:
+        """Let torch.compile fuse the language model."""
+        self.network.get_decoder().compile(dynamic=True)
+
+    def encode(self, pixels: torch.Tensor) -> torch.Tensor:
+        """Return (B, 3, H * W) of pixels (B, 3, H, W), from 0 to 1: as they are."""
+        return pixels.flatten(2)
+
+    def token_losses(
+        self, embeds: torch.Tensor, batch: TokenBatch, smoothing: float,
+        weights: torch.Tensor | None = None,
+    ) -> torch.Tensor:  # fmt: skip
+        """Return the summed cross-entropy of all trained-on tokens; see `Captioner`."""
+        count, length = batch.input_ids.shape
+        given = len(self._given())
+        seen = length - given + 1  # positions whose logits are wanted: the caption's
+        how: dict[str, Any] = self._per_token(self.prompt, count, length)
+        how |= self._inputs(embeds, self.prompt)
+        if "logits_to_keep" in inspect.signature(self._plain().forward).parameters:
+            how["logits_to_keep"] = seen
+        self._require_causal(batch.input_ids, how)
+        logits_BTV = self.network(
+            input_ids=batch.input_ids, attention_mask=batch.attention_mask, use_cache=False, **how
+        ).logits[:, -seen:]
+        row, column = batch.positions // length, batch.positions % length
+        logits_NV = logits_BTV.flatten(0, 1).index_select(0, row * seen + column - (length - seen))
+        losses_N = functional.cross_entropy(
+            logits_NV.float(), batch.targets, label_smoothing=smoothing, reduction="none"
+        )
+        return (losses_N if weights is None else losses_N * weights).sum()
+
+    @torch.inference_mode()
+    def generate(
+        self, embeds: torch.Tensor, decode: DecodeConfig, *,
+        prompts: Sequence[str] | None = None, keys: Sequence[str] | None = None,
+    ) -> list[list[Generated]]:  # fmt: skip
+        """Write captions for each image of (B, 3, H * W) by transformers' own search."""
+        texts = list(prompts or [self.prompt] * len(embeds))
+        given = [self._ids(text) for text in texts]
+
+        def images(rows: list[int]) -> dict[str, Any]:
+            length = len(given[rows[0]])
+            found: dict[str, list[torch.Tensor]] = {}
+            for row in rows:  # of one length, not always of one text
+                one = self._inputs(embeds[row : row + 1], texts[row])
+                for name, tensor in (one | self._per_token(texts[row], 1, length)).items():
+                    found.setdefault(name, []).append(tensor)
+            mask = torch.ones(len(rows), length, dtype=torch.int64, device=self.device)
+            return {name: torch.cat(parts) for name, parts in found.items()} | {
+                "attention_mask": mask
+            }
+
+        with torch.compiler.set_stance("force_eager"):
+            made = stock.generate(
+                self.network, decode, self._special, given, keys or [""] * len(embeds),
+                "input_ids", images,
+            )  # fmt: skip
+        return self._captions(made)
+
+    @torch.inference_mode()
+    def word_attention(
+        self, embeds: torch.Tensor, captions: list[str]
+    ) -> list[tuple[list[str], torch.Tensor]]:
+        """Return words and what the last layer's query for each looks at among the image's tokens.
+
+        Raises:
+            CheckpointError: The image's tokens form no square, or attention cannot be eager.
+        """
+        given = self._given()
+        config = self._plain().config
+        image = getattr(config, "image_token_id", None) or config.image_token_index
+        places = [place for place, token in enumerate(given) if token == image]
+        side = math.isqrt(len(places))
+        if not places or side * side != len(places):
+            raise CheckpointError(
+                explain(
+                    "no map per word",
+                    got=f"{len(places)} tokens for an image",
+                    expected="a square of image tokens, which can be laid over the image",
+                    do="explain a BLIP or a vision-encoder-decoder",
+                )
+            )
+        found = []
+        for row, caption in enumerate(captions):
+            (ids,) = self.tokenize([caption], 10_000)
+            batch = self.collate([ids])
+            how = self._per_token(self.prompt, 1, len(ids))
+            how |= self._inputs(embeds[row : row + 1], self.prompt)
+            with eager_attention(self.network):
+                out = self.network(
+                    input_ids=batch.input_ids, attention_mask=batch.attention_mask,
+                    output_attentions=True, use_cache=False, **how,
+                )  # fmt: skip
+            if not out.attentions or out.attentions[-1] is None:
+                raise CheckpointError(
+                    explain(
+                        "no map per word",
+                        got="a network that does not give its attention",
+                        expected="eager attention",
+                        do="explain a BLIP or a vision-encoder-decoder",
+                    )
+                )
+            attention_TT = out.attentions[-1][0].mean(0).float().cpu()
+            asks = attention_TT[len(given) - 1 : len(ids) - 2]
+            found.append(
+                merge_words(
+                    self.tokenizer.convert_ids_to_tokens(ids[len(given) : -1]),
+                    asks[:, places].reshape(-1, side, side),
+                    begins=lambda piece: piece.startswith(("Ġ", "▁")),
+                    text=lambda pieces: self.tokenizer.convert_tokens_to_string(pieces).strip(),
+                )
+            )
+        return found
+
+    def _save_processors(self, folder: Path) -> None:
+        if getattr(self.processor, "video_processor", self) is not None:
+            return self.processor.save_pretrained(folder)  # type: ignore[no-any-return]
+        self.processor.image_processor.save_pretrained(folder)
+        self.tokenizer.save_pretrained(folder)
+        if self.processor.chat_template:
+            (folder / "chat_template.jinja").write_text(self.processor.chat_template)
+
+    def _plain(self) -> Any:
+        """Return the network without PEFT around it."""
+        inner = getattr(self.network, "get_base_model", None)
+        return inner() if inner else self.network
+
+    def _require_causal(self, ids: torch.Tensor, how: dict[str, Any]) -> None:
+        """Refuse a network whose tokens see those after them: it would learn to copy. Asked once.
+
+        Raises:
+            CheckpointError: It is one.
+        """
+        if not self._causal and sees_ahead(self.network, ids, how):
+            raise CheckpointError(
+                explain(
+                    "this model cannot be trained here",
+                    got="tokens of a caption that see the tokens after them",
+                    expected="a causal language model behind the image",
+                    do="use it as it is (`medblip caption`), or train another captioner",
+                )
+            )
+        self._causal = True
+
+    def _lead(self) -> str:
+        """The template says where the answer begins."""
+        return ""
+
+    def _given(self) -> list[int]:
+        """The user's turn, image tokens included: never trained on."""
+        return self._ids(self.prompt)
+
+    def _ids(self, prompt: str) -> list[int]:
+        return self._template(prompt).ids
+
+    def _template(self, prompt: str) -> Template:
+        """Return what the processor makes of a prompt and an image; all images are of one size."""
+        if prompt not in self._templates:
+            blank = np.zeros((*self.image_size, 3), np.uint8)
+            self._templates[prompt] = Template(dict(processed(self.processor, [blank], prompt)))
+        return self._templates[prompt]
+
+    def _per_token(self, prompt: str, count: int, length: int) -> dict[str, torch.Tensor]:
+        """Return what else belongs to each token, its type for example (B, T)."""
+        prefix = self._plain().config.model_type == "paligemma"
+        found = self._template(prompt).per_token(count, length, marks_prefix=prefix)
+        return {name: tensor.to(self.device) for name, tensor in found.items()}
+
+    def _inputs(self, embeds: torch.Tensor, prompt: str) -> dict[str, torch.Tensor]:
+        """Return what the network takes of images (B, 3, H * W)."""
+        template = self._template(prompt)
+        pixels = embeds.reshape(len(embeds), 3, *self.image_size).float().mul(255)
+        pixels = pixels.round().to(torch.uint8)
+        images = list(pixels.permute(0, 2, 3, 1).cpu().numpy())
+        one = next(self.network.parameters())
+        kind = one.dtype if one.is_floating_point() else torch.bfloat16  # of quantised weights
+        return {
+            name: tensor.to(self.device, kind if tensor.is_floating_point() else tensor.dtype)
+            for name, tensor in processed(self.processor, images, prompt).items()
+            if template.is_of_images(name, tensor)
+        }
