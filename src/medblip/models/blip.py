@@ -32,7 +32,7 @@ from medblip.models.family import Family, not_loadable
 from medblip.models.loss import linear_cross_entropy
 from medblip.models.maps import merge_words
 
-__all__ = ["BlipCaptioner"]
+__all__ = ["BlipCaptioner", "without_bars"]
 
 
 class BlipCaptioner(Family):
@@ -72,7 +72,7 @@ class BlipCaptioner(Family):
         """
         try:
             where: dict[str, Any] = {"revision": revision} if revision else {}
-            with _without_bars(local=Path(source).is_dir()):
+            with without_bars(local=Path(source).is_dir()):
                 network, report = _network(source, weights, where)
             make: Any = BlipProcessor  # untyped in transformers
             processor = make(
@@ -173,7 +173,7 @@ class BlipCaptioner(Family):
         network = self.network
         if hasattr(network, "merge_and_unload"):
             raise CheckpointError("merge the LoRA adapters before saving (medblip.models.lora)")
-        with _without_bars(local=True):
+        with without_bars(local=True):
             network.save_pretrained(folder)
         self.processor.save_pretrained(folder)
 
@@ -236,7 +236,7 @@ def _causal_mask(mask_BT: torch.Tensor) -> torch.Tensor:
 
 
 @contextlib.contextmanager
-def _without_bars(*, local: bool) -> Iterator[None]:
+def without_bars(*, local: bool) -> Iterator[None]:
     """Keep transformers from drawing a bar for files on disk; downloads keep theirs."""
     bars: Any = transformers_logging  # untyped
     if not (local and bars.is_progress_bar_enabled()):

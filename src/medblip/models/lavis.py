@@ -155,7 +155,7 @@ def from_original(
         new = transformers_name(name)
         if name == POSITION_IDS:
             _check_positions(tensor, network.config.text_config.max_position_embeddings, source)
-        elif new in wanted:
+        elif new is not None and new in wanted:
             found[new] = tensor
         elif any(name.startswith(one) if one[-1] == "." else name == one for one in EXTRAS):
             left.append(name)

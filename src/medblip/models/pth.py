@@ -1,7 +1,7 @@
 """Checkpoints of the original BLIP on the disk: read without running what is in them, written.
 
-`{"model": tensors by name}`, as BLIP and LAVIS read it. What we write has one entry more, `medblip`:
-configuration and processor as texts, so that nothing is lost on the way back.
+`{"model": tensors by name}`, as BLIP and LAVIS read it. What we write has one entry more,
+`medblip`: configuration and processor as texts, so that nothing is lost on the way back.
 """
 
 from __future__ import annotations

@@ -53,7 +53,7 @@ def convert_checkpoint(
         source: `.pth` or `.pt` of BLIP or LAVIS; or folder, run, short name or hub id of a BLIP.
         target: New folder; or new `.pth`.
         tokenizer: Folder or hub id with the vocabulary, which a `.pth` lacks; None: what
-            `convert_checkpoint` wrote into it, else the one of Salesforce/blip-image-captioning-base.
+            `convert_checkpoint` wrote into it, else Salesforce/blip-image-captioning-base's.
         force: Replace `target`.
 
     Raises:
@@ -90,6 +90,7 @@ def _to_folder(source: Path, target: Path, tokenizer: str | None) -> Converted:
     from transformers import BlipConfig, GenerationConfig
 
     from medblip.models.bert_words import DEFAULT_TOKENIZER, processor_of
+    from medblip.models.blip import without_bars
     from medblip.models.lavis import config_of, empty_network, from_original
     from medblip.models.pth import read
 
@@ -121,9 +122,12 @@ def _to_folder(source: Path, target: Path, tokenizer: str | None) -> Converted:
     network.tie_weights()
     network.to(next(iter(tensors.values())).dtype)  # no copy: it tells the configuration
     require_space(target.parent, _bytes(network))
-    with staged_directory(target) as folder:
+    with staged_directory(target) as folder, without_bars(local=True):
         network.save_pretrained(folder)
         processor.save_pretrained(folder)
+        for file, text in stored.texts.items():
+            if tokenizer is None or ("config.json" in file and "tokenizer" not in file):
+                (folder / file).write_text(text, encoding="utf-8")  # byte for byte as it was
     return _converted(source, target, "transformers", network, len(tensors), left)
 
 
@@ -147,13 +151,16 @@ def _to_original(source: str, target: Path) -> Converted:
     tensors = to_original(network)
     from_original(tensors, network, source)  # what cannot come back is not written
     with tempfile.TemporaryDirectory() as name:
-        network.config.save_pretrained(name)
-        network.generation_config.save_pretrained(name)
-        shape.processor.save_pretrained(name)
+        folder = Path(resolve(source))
+        if not folder.is_dir():  # of the hub
+            folder = Path(name)
+            shape.network.config.save_pretrained(folder)
+            network.generation_config.save_pretrained(folder)
+            shape.processor.save_pretrained(folder)
         texts = {
-            file: (Path(name) / file).read_text(encoding="utf-8")
+            file: (folder / file).read_text(encoding="utf-8")
             for file in TEXTS
-            if (Path(name) / file).is_file()
+            if (folder / file).is_file()
         }
     require_space(target.parent, _bytes(network))
     with staged_file(target) as file, explain_os_errors(target):
@@ -165,13 +172,15 @@ def _with_weights(source: str) -> Any:
     """Return the network in the type that it is stored in; load_captioner makes it float32."""
     from transformers import BlipForConditionalGeneration
 
+    from medblip.models.blip import without_bars
     from medblip.models.family import not_loadable
 
     try:
-        network: Any
-        network, report = BlipForConditionalGeneration.from_pretrained(
-            source, dtype="auto", use_safetensors=True, output_loading_info=True
-        )
+        with without_bars(local=Path(source).is_dir()):
+            loaded: Any = BlipForConditionalGeneration.from_pretrained(
+                source, dtype="auto", use_safetensors=True, output_loading_info=True
+            )
+        network, report = loaded
     except Exception as error:  # transformers, safetensors and OSError: all mean "not loadable"
         raise not_loadable(source, error, "a BLIP") from error
     absent = sorted(report["missing_keys"]) + sorted(str(k) for k in report["mismatched_keys"])
