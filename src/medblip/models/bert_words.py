@@ -42,6 +42,8 @@ def _tokenizer(config: Any, name: str) -> Any:
     here = Path(name).is_dir()
     try:
         words: Any = BertTokenizer.from_pretrained(name if here else hub_id(name) or name)
+        if len(words) <= len(words.all_special_tokens):  # transformers finds no file and goes on
+            raise OSError("no vocabulary there")
     except Exception as error:  # OSError, ValueError, errors of the hub: all mean "not loadable"
         raise CheckpointError(
             explain(
