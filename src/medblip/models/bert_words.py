@@ -8,6 +8,7 @@ from typing import Any
 from transformers import BertTokenizer, BlipImageProcessorPil, BlipProcessor
 
 from medblip.errors import CheckpointError, explain
+from medblip.models.family import not_loadable
 from medblip.models.known import hub_id
 
 __all__ = ["DEFAULT_TOKENIZER", "processor_of"]
@@ -29,11 +30,14 @@ def processor_of(config: Any, tokenizer: str, image_folder: Path | None = None) 
         CheckpointError: The tokenizer is not here, or not the network's.
     """
     side = config.vision_config.image_size
-    images = (
-        BlipImageProcessorPil(size={"height": side, "width": side})
-        if image_folder is None
-        else BlipImageProcessorPil.from_pretrained(str(image_folder))
-    )
+    try:
+        images = (
+            BlipImageProcessorPil(size={"height": side, "width": side})
+            if image_folder is None
+            else BlipImageProcessorPil.from_pretrained(str(image_folder))
+        )
+    except (OSError, TypeError, ValueError) as error:
+        raise not_loadable("the image processor beside the weights", error, "a BLIP") from error
     make: Any = BlipProcessor  # untyped in transformers
     return make(images, _tokenizer(config, tokenizer))
 

@@ -39,8 +39,14 @@ def read(path: Path) -> Stored:
     """Read a checkpoint; no code in it is run, whatever it asks for.
 
     Raises:
-        CheckpointError: It is damaged, holds objects that are not allowed, or no tensors by name.
+        CheckpointError: It is absent or damaged, holds objects that are not allowed, or no tensors by name.
     """
+    if not path.is_file():
+        raise CheckpointError(
+            explain(
+                "checkpoint not found", got=path, expected="a file", do="check how it is spelled"
+            )
+        )
     record = _load(path)
     state = record.get("model", record) if isinstance(record, dict) else None
     if not isinstance(state, dict) or not state or not all(
@@ -58,8 +64,15 @@ def read(path: Path) -> Stored:
     ours = record.get(_OURS, {}) if state is not record else {}
     texts = ours if isinstance(ours, dict) else {}
     return Stored(
-        dict(state), {name: texts[name] for name in TEXTS if isinstance(texts.get(name), str)}
+        {name: _own(value) for name, value in state.items()},
+        {name: texts[name] for name in TEXTS if isinstance(texts.get(name), str)},
     )
+
+
+def _own(tensor: torch.Tensor) -> torch.Tensor:
+    """Return a tensor that shares its storage with no other: safetensors has no views."""
+    alone = tensor.is_contiguous() and tensor.untyped_storage().nbytes() == tensor.nbytes
+    return tensor if alone else tensor.contiguous().clone()
 
 
 def write(path: Path, stored: Stored) -> None:

@@ -87,31 +87,20 @@ def convert_checkpoint(
 
 
 def _to_folder(source: Path, target: Path, tokenizer: str | None) -> Converted:
-    from transformers import BlipConfig, GenerationConfig
-
     from medblip.models.bert_words import DEFAULT_TOKENIZER, processor_of
     from medblip.models.blip import without_bars
     from medblip.models.lavis import config_of, empty_network, from_original
     from medblip.models.pth import read
 
-    if not source.is_file():
-        raise CheckpointError(
-            explain(
-                "checkpoint not found", got=source, expected="a file", do="check how it is spelled"
-            )
-        )
     stored = read(source)
     with tempfile.TemporaryDirectory() as name:
         texts = Path(name)
         for file, text in stored.texts.items():
             (texts / file).write_text(text, encoding="utf-8")
-        try:
-            ours = BlipConfig(**json.loads(stored.texts["config.json"])) if stored.texts else None
-            network = empty_network(ours or config_of(stored.tensors, str(source)))
-            if "generation_config.json" in stored.texts:
-                network.generation_config = GenerationConfig.from_pretrained(name)
-        except (KeyError, TypeError, ValueError, OSError, RuntimeError) as error:
-            raise _damaged(source, error) from error
+        if stored.texts:
+            network = _as_stored(source, stored.texts, name)
+        else:
+            network = empty_network(config_of(stored.tensors, str(source)))
         tensors, left = from_original(stored.tensors, network, str(source))
         processor = processor_of(
             network.config,
@@ -124,11 +113,34 @@ def _to_folder(source: Path, target: Path, tokenizer: str | None) -> Converted:
     require_space(target.parent, _bytes(network))
     with staged_directory(target) as folder, without_bars(local=True):
         network.save_pretrained(folder)
-        processor.save_pretrained(folder)
-        for file, text in stored.texts.items():
-            if tokenizer is None or ("config.json" in file and "tokenizer" not in file):
-                (folder / file).write_text(text, encoding="utf-8")  # byte for byte as it was
+        if tokenizer is not None or not stored.texts:
+            processor.save_pretrained(folder)
+        for file, text in stored.texts.items():  # byte for byte as they were
+            if tokenizer is None or file in ("config.json", "generation_config.json"):
+                (folder / file).write_text(text, encoding="utf-8")
     return _converted(source, target, "transformers", network, len(tensors), left)
+
+
+def _as_stored(source: Path, texts: dict[str, str], folder: str) -> Any:
+    """Return the empty network that a .pth of ours describes."""
+    from transformers import BlipConfig, GenerationConfig
+
+    from medblip.models.lavis import empty_network
+
+    try:
+        network = empty_network(BlipConfig(**json.loads(texts["config.json"])))
+        if "generation_config.json" in texts:
+            network.generation_config = GenerationConfig.from_pretrained(folder)
+    except Exception as error:  # a text may be damaged in any way; transformers raises its own
+        raise CheckpointError(
+            explain(
+                f"{source}: what medblip stored beside the weights cannot be read",
+                got=f"{type(error).__name__}: {str(error).partition(chr(10))[0]}",
+                expected="configuration and processor as `medblip models convert` writes them",
+                do="convert it again, or keep the entry `model` alone and name --tokenizer",
+            )
+        ) from error
+    return network
 
 
 def _to_original(source: str, target: Path) -> Converted:
@@ -233,14 +245,3 @@ def _converted(
         parameters=sum(p.numel() for p in network.parameters()),
         image_size=network.config.vision_config.image_size, left_out=tuple(left),
     )  # fmt: skip
-
-
-def _damaged(source: Path, error: Exception) -> CheckpointError:
-    return CheckpointError(
-        explain(
-            f"{source}: what medblip stored beside the weights cannot be read",
-            got=f"{type(error).__name__}: {str(error).partition(chr(10))[0]}",
-            expected="configuration and processor as `medblip models convert` writes them",
-            do="convert it again, or keep the weights alone and name --tokenizer",
-        )
-    )

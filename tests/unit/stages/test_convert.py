@@ -120,6 +120,46 @@ def test_a_fine_tuning_of_lavis_is_read(tmp_path: Path, original: Path, words: P
     assert same(weights[0], weights[2])
 
 
+def test_views_of_one_storage_are_told_apart(tmp_path: Path, original: Path, words: Path) -> None:
+    state = torch.load(original)["model"]
+    flat = torch.cat([t.flatten() for t in state.values() if t.is_floating_point()])
+    start = 0
+    for name, tensor in state.items():
+        if tensor.is_floating_point():
+            state[name] = flat[start : start + tensor.numel()].view(tensor.shape)
+            start += tensor.numel()
+    name = "visual_encoder.blocks.0.mlp.fc1.weight"
+    state[name] = state[name].T.contiguous().T
+    torch.save({"model": state}, tmp_path / "flat.pth")
+    for source, target in ((original, "a"), (tmp_path / "flat.pth", "b")):
+        medblip.convert_checkpoint(source, tmp_path / target, tokenizer=str(words))
+    assert contents(tmp_path / "a") == contents(tmp_path / "b")
+
+
+def test_what_is_stored_beside_the_weights_may_be_damaged(
+    tmp_path: Path, tiny_folder: Path
+) -> None:
+    medblip.convert_checkpoint(tiny_folder, tmp_path / "a.pth")
+    record = torch.load(tmp_path / "a.pth")
+    whole = record["medblip"]
+    for broken in (
+        {"config.json": "{"},
+        {"config.json": '{"text_config": 3}'},
+        {"tokenizer.json": whole["tokenizer.json"]},
+        {"config.json": whole["config.json"]},
+        whole | {"processor_config.json": "[]"},
+        whole | {"tokenizer.json": "{}"},
+        whole
+        | {"config.json": whole["config.json"].replace('"hidden_size": 32', '"hidden_size": 64')},
+    ):
+        torch.save(record | {"medblip": broken}, tmp_path / "b.pth")
+        with pytest.raises(CheckpointError):
+            medblip.convert_checkpoint(tmp_path / "b.pth", tmp_path / "x")
+    torch.save(record | {"medblip": whole | {"../escaped": "x"}}, tmp_path / "b.pth")
+    medblip.convert_checkpoint(tmp_path / "b.pth", tmp_path / "x")
+    assert "escaped" not in {p.name for p in tmp_path.rglob("*")}
+
+
 class Bomb:
     """Leaves a file when it is unpickled."""
 
@@ -131,7 +171,10 @@ class Bomb:
 
 
 @pytest.mark.parametrize("zipped", [True, False])
-def test_code_in_a_checkpoint_is_not_run(tmp_path: Path, original: Path, zipped: bool) -> None:
+def test_code_in_a_checkpoint_is_not_run(
+    tmp_path: Path, zipped: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", "1")  # of no effect on us
     marker, source = tmp_path / "marker", tmp_path / "bad.pth"
     record = {"model": {"visual_encoder.norm.bias": torch.ones(3)}, "config": Bomb(marker)}
     torch.save(record, source, _use_new_zipfile_serialization=zipped)
