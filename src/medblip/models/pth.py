@@ -39,7 +39,7 @@ def read(path: Path) -> Stored:
     """Read a checkpoint; no code in it is run, whatever it asks for.
 
     Raises:
-        CheckpointError: It is absent or damaged, holds objects that are not allowed, or no tensors by name.
+        CheckpointError: It is absent or damaged, holds what is not allowed, or no tensors by name.
     """
     if not path.is_file():
         raise CheckpointError(
