@@ -39,11 +39,11 @@ def page() -> str:
 
 
 def commands(command: Any, path: str) -> list[tuple[str, Any]]:
-    """Return every leaf command with its full name."""
-    children = getattr(command, "commands", None)
-    if not children:
-        return [(path, command)]
-    return [leaf for name, child in children.items() for leaf in commands(child, f"{path} {name}")]
+    """Return every command that does something, with its full name."""
+    children = getattr(command, "commands", None) or {}
+    itself = not children or command.invoke_without_command
+    below = [one for name, child in children.items() for one in commands(child, f"{path} {name}")]
+    return [(path, command)] * itself + below
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What commands share: the two Typer apps, common options, and how a result is printed."""
+"""What commands share: the Typer apps, common options, and how a result is printed."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ __all__ = [
     "app",
     "data_app",
     "finish",
+    "models_app",
     "print_table",
 ]
 
@@ -33,6 +34,8 @@ app = typer.Typer(
 )
 data_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Make prepared data sets.")
 app.add_typer(data_app, name="data")
+models_app = typer.Typer(invoke_without_command=True, rich_markup_mode=None)
+app.add_typer(models_app, name="models")
 
 Data = Annotated[
     Path | None, typer.Option("--data", help="Prepared data set; default: the run's own.")

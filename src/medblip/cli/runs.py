@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from pathlib import Path
 from typing import Annotated
 
@@ -198,20 +197,6 @@ def report(
         runs if len(runs) > 1 else runs[0], data=data, split=split, out=out, comparison=comparison
     )
     finish({"report": str(page)}, as_json)
-
-
-@app.command()
-def models(as_json: AsJson = False) -> None:
-    """List the captioners that have a name: where they are, how large, on which terms."""
-    from medblip import list_models
-
-    found = list_models()
-    if as_json:
-        finish({"models": [dataclasses.asdict(one) for one in found]}, as_json)
-        return
-    from medblip.tables import models_table
-
-    print_table(models_table(found))
 
 
 @app.command()
