@@ -51,6 +51,8 @@ class Server:
         self.requests: list[Seen] = []
         self.paid: Counter[int] = Counter()
         self.delay_s = 0.0
+        #: Number of the image -> seconds instead of these.
+        self.delays: dict[int, float] = {}
         self.flying = self.most_flying = 0
         self.usage = True
         self.redirect_to = ""
@@ -111,7 +113,7 @@ class _Handler(BaseHTTPRequestHandler):
             moves = state.script.get(number, [])
             move = moves.pop(0) if moves else None
         try:
-            time.sleep(state.delay_s)
+            time.sleep(state.delays.get(number, state.delay_s))
             return self._answer(gemini, headers, number, move)
         finally:
             with state.lock:
@@ -138,7 +140,7 @@ class _Handler(BaseHTTPRequestHandler):
         if isinstance(move, int):
             return self._error(move, "try later")
         if move == "hang":
-            time.sleep(3)
+            time.sleep(6)
             return self._close()
         if move == "reset":
             linger = struct.pack("ii", 1, 0)

@@ -296,7 +296,7 @@ def test_a_server_that_hangs(server: Server, images: Path, tmp_path: Path) -> No
     server.script[3] = ["hang"]
     begun = time.monotonic()
     ask(server, images, tmp_path / "c.jsonl", "remote.timeout_s=0.5")
-    assert time.monotonic() - begun < 2.5
+    assert time.monotonic() - begun < 5
     server.script[3] = ["hang", "hang"]
     with pytest.raises(RunError, match=r"no answer within 0.3 s, 2 times"):
         ask(server, images, tmp_path / "d.jsonl", "remote.timeout_s=0.3", "remote.retries=1")
@@ -427,7 +427,7 @@ def test_a_fatal_error_keeps_what_succeeded(
     server: Server, images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Those in flight are awaited and kept; none is begun after."""
-    server.delay_s = 0.2
+    server.delay_s, server.delays = 0.7, {1: 0.1}
     server.script[1] = [404]
     with pytest.raises(RunError, match="gives no caption"):
         ask(server, images, tmp_path / "c.jsonl", "remote.concurrency=3")
@@ -435,6 +435,7 @@ def test_a_fatal_error_keeps_what_succeeded(
     assert "2 of 6 images are kept" in capsys.readouterr().err
     with pytest.raises(RunError, match="other settings"):
         ask(server, images, tmp_path / "c.jsonl", "remote.prompt=Other words")
+    server.delay_s = 0
     result = ask(server, images, tmp_path / "c.jsonl")
     assert (result.images, result.resumed) == (6, 2)
     assert set(server.paid.values()) == {1}

@@ -34,19 +34,17 @@ class Budget:
         return (sent * self._cfg.price_in + received * self._cfg.price_out) / 1e6
 
     def allows(self, flying: int, most: int) -> bool:
-        """Whether another image may be asked for now; under a ceiling the first goes alone."""
-        unknown = self._cfg.max_cost is not None and not self._calls
-        return flying < (1 if unknown else most)
+        """Whether another image may be asked for while so many are in flight.
 
-    def require(self, flying: int) -> None:
-        """Refuse a call that would probably exceed the ceiling.
+        Near the ceiling, and before the cost of the first one is known, one goes alone.
 
         Raises:
-            RunError: It would, or the server does not tell what is used.
+            RunError: None may, and none is in flight whose cost is not known yet.
         """
-        ceiling, cost = self._cfg.max_cost, self.cost
-        if ceiling is None or cost is None:
-            return
+        if self._cfg.max_cost is None:
+            return flying < most
+        if flying:
+            return flying < most and self._calls > 0 and not self._exceeds(flying + 1)
         if self._untold:
             raise RunError(
                 explain(
@@ -56,16 +54,25 @@ class Budget:
                     do="leave remote.max_cost out; the same command goes on",
                 )
             )
-        mean = cost / self._calls if self._calls else 0.0
-        if cost + mean * (flying + 1) > ceiling or (ceiling == 0 and not self._calls):
+        if self._exceeds(1):
             raise RunError(
                 explain(
                     "the cost ceiling is reached",
-                    got=f"{cost:.6g} so far, {mean:.6g} per image, {flying} in flight",
-                    expected=f"at most {ceiling:g} (remote.max_cost)",
+                    got=f"{self.cost or 0:.6g} so far, {self._mean:.6g} per image",
+                    expected=f"at most {self._cfg.max_cost:g} (remote.max_cost)",
                     do="repeat the command with a higher --set remote.max_cost: it goes on",
                 )
             )
+        return True
+
+    @property
+    def _mean(self) -> float:
+        return (self.cost or 0.0) / max(1, self._calls)
+
+    def _exceeds(self, more: int) -> bool:
+        """Whether so many further images would probably cost too much."""
+        ceiling = self._cfg.max_cost or 0.0
+        return (self.cost or 0.0) + self._mean * more > ceiling or not ceiling
 
     def spent(self) -> str:
         """Return it in a few words."""

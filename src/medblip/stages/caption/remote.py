@@ -97,15 +97,11 @@ def _ask_all(
     waiting, left = set[Future[Record]](), iter(numbers)
     with ThreadPoolExecutor(job.cfg.remote.concurrency, thread_name_prefix="remote") as pool:
         try:
-            more = True
-            while more or waiting:
-                while more and budget.allows(len(waiting), job.cfg.remote.concurrency):
-                    budget.require(len(waiting))
-                    number = next(left, None)
-                    if number is None:
-                        more = False
-                        break
-                    waiting.add(pool.submit(_ask, job, client, source, number))
+            due = next(left, None)
+            while due is not None or waiting:
+                while due is not None and budget.allows(len(waiting), job.cfg.remote.concurrency):
+                    waiting.add(pool.submit(_ask, job, client, source, due))
+                    due = next(left, None)
                 done, waiting = wait(waiting, return_when=FIRST_COMPLETED)
                 waiting |= done  # until it is kept
                 for future in done:
