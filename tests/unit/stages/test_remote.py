@@ -441,6 +441,15 @@ def test_a_fatal_error_keeps_what_succeeded(
     assert set(server.paid.values()) == {1}
 
 
+def test_a_fatal_error_ends_the_pauses(server: Server, images: Path, tmp_path: Path) -> None:
+    server.delays = {1: 0.5}
+    server.script = {1: [404], 2: [(429, {"Retry-After": "30"}, {})]}
+    begun = time.monotonic()
+    with pytest.raises(RunError, match="gives no caption"):
+        ask(server, images, tmp_path / "c.jsonl", "remote.concurrency=2")
+    assert time.monotonic() - begun < 10
+
+
 def test_a_killed_call_pays_for_nothing_twice(server: Server, tmp_path: Path) -> None:
     """But for what was in flight when it was killed."""
     root = data_set(tmp_path / "data", 24)
