@@ -8,12 +8,24 @@ from pathlib import Path
 import pytest
 
 SOURCE = Path(__file__).resolve().parents[1] / "src" / "medblip"
-FOUNDATION = {"errors", "schema", "config", "settings", "files", "rundir", "progress", "lexicon"}
-LIBRARIES = {"checkpoint", "engine", "flops", "models", "metrics", "data", "sharded"}
+FOUNDATION = {
+    "errors",
+    "schema",
+    "config",
+    "settings",
+    "settings_class",
+    "settings_remote",
+    "files",
+    "rundir",
+    "progress",
+    "lexicon",
+}
+LIBRARIES = {"checkpoint", "engine", "flops", "models", "metrics", "data", "remote", "sharded"}
 #: What a layer may import of medblip, besides itself.
 MAY = {
     **{name: FOUNDATION for name in FOUNDATION | LIBRARIES},
     "engine": FOUNDATION | {"sharded"},
+    "models": FOUNDATION | {"remote"},
     "stages": FOUNDATION | LIBRARIES,
     "tables": FOUNDATION | {"stages"},
     "cli": FOUNDATION | LIBRARIES | {"stages", "tables", ""},
@@ -36,6 +48,7 @@ LIGHT = FOUNDATION | {
     "flops",
     "metrics",
     "data",
+    "remote",
     "stages",
     "cli",
     "tables",

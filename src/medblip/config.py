@@ -28,6 +28,7 @@ from medblip.settings import (
     LoraConfig,
     ModelConfig,
     OptimConfig,
+    RemoteConfig,
     RunConfig,
     TrackConfig,
     TrainConfig,
@@ -43,6 +44,7 @@ __all__ = [
     "LoraConfig",
     "ModelConfig",
     "OptimConfig",
+    "RemoteConfig",
     "RunConfig",
     "TrackConfig",
     "TrainConfig",
@@ -190,4 +192,6 @@ def _describe(problem: Any) -> str:
         known = [field.name for field in dataclasses.fields(section)]
         return f"unknown key {dotted} (did you mean {nearest(path[-1], known)}?)"
     message = problem["msg"].removeprefix("Value error, ")
+    if isinstance(problem["input"], dict):  # of a whole section: one may hold a password in a URL
+        return f"{dotted}: {message}" if dotted else message
     return f"{dotted} = {problem['input']!r}: {message}" if dotted else message

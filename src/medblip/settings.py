@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from typing import Any, Literal, TypeVar, dataclass_transform
+from typing import Literal
 
-from pydantic import ConfigDict
-from pydantic.dataclasses import dataclass as pydantic_dataclass
+from medblip.settings_class import config as _config
+from medblip.settings_remote import RemoteConfig
 
 __all__ = [
     "BUNDLED",
@@ -22,22 +22,14 @@ __all__ = [
     "LoraConfig",
     "ModelConfig",
     "OptimConfig",
+    "RemoteConfig",
     "RunConfig",
     "TrackConfig",
     "TrainConfig",
 ]
 
-T = TypeVar("T")
 #: Name of the captioner that ships inside the package.
 BUNDLED = "bundled"
-
-
-@dataclass_transform(kw_only_default=True, frozen_default=True)
-def _config(cls: type[T]) -> type[T]:
-    """Make a frozen, keyword-only dataclass that refuses unknown keys; applied here only."""
-    decorate: Any = pydantic_dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
-    made: type[T] = decorate(cls)
-    return made
 
 
 @_config
@@ -368,4 +360,5 @@ class RunConfig:
     train: TrainConfig = dataclasses.field(default_factory=TrainConfig)
     track: TrackConfig = dataclasses.field(default_factory=TrackConfig)
     decode: DecodeConfig = dataclasses.field(default_factory=DecodeConfig)
+    remote: RemoteConfig = dataclasses.field(default_factory=RemoteConfig)
     eval: EvalConfig = dataclasses.field(default_factory=EvalConfig)

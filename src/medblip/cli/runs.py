@@ -118,7 +118,9 @@ def caption(
     split: Split = "test",
     model: Annotated[
         str | None,
-        typer.Option(help="Caption with this captioner as it is: bundled, folder, hub id."),
+        typer.Option(
+            help="This captioner as it is: bundled, folder, hub id, gemini, openai:MODEL."
+        ),
     ] = None,
     out: Annotated[
         Path | None, typer.Option("--out", help="File for captions; default: the run, or stdout.")
@@ -129,8 +131,15 @@ def caption(
     num_captions: Annotated[
         int | None, typer.Option("--num-captions", help="Per image: the best beams, or draws.")
     ] = None,
+    config: Annotated[
+        Path | None, typer.Option("--config", help="TOML, for a captioner as it is.")
+    ] = None,
     overrides: Overrides = None,
     device: Device = None,
+    allow_upload: Annotated[
+        bool,
+        typer.Option("--allow-upload", help="A remote captioner: images may leave this machine."),
+    ] = False,
     force: Force = False,
     as_json: AsJson = False,
 ) -> None:
@@ -152,8 +161,10 @@ def caption(
         overrides=settings,
         out=out,
         form=form,
+        config=config,
         device=device or "auto",
         force=force,
+        allow_upload=allow_upload,
     )
     if result.predictions:  # else standard output holds the captions, and nothing else
         finish(result, as_json)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from medblip.config import BUNDLED, DecodeConfig, ModelConfig
 from medblip.errors import CheckpointError, explain, nearest
 from medblip.models.known import KNOWN, hub_id
+from medblip.remote.names import remote_of
 from medblip.rundir import RunDir
 
 if TYPE_CHECKING:
@@ -240,11 +241,20 @@ def resolve(name: str) -> str:
     """Return a local folder where `name` is one (or is the bundled captioner), else the hub id.
 
     Raises:
-        CheckpointError: `name` looks like a path and nothing is there.
+        CheckpointError: `name` looks like a path and nothing is there, or is a remote captioner.
     """
     if name == BUNDLED:
         return str(bundled_folder())
     path = Path(name)
+    if remote_of(name) is not None and not path.exists():
+        raise CheckpointError(
+            explain(
+                f"{name} is a remote captioner: it can only caption",
+                got="no weights here to train, check or explain",
+                expected="a captioner on this machine, or a hub id",
+                do=f"use `medblip caption ... --model {name}`, or name another captioner",
+            )
+        )
     published = hub_id(name)
     if published is not None and not path.exists():
         return published

@@ -5,6 +5,7 @@ sources.py   a split, files, folders, DICOM or a list, read batch by batch
 loop.py      batch after batch through the network
 share.py     one process's batches, and waiting for the others
 journal.py   finished batches, one line each, so that a killed run goes on
+remote.py    one image after another to a remote captioner; budget.py: what that uses
 result.py    all batches in one file; or rows to standard output
 formats.py   rows as JSON lines, CSV or plain text
 """

@@ -43,7 +43,8 @@ def _jsonl(row: dict[str, Any]) -> str:
 
 def _csv_row(row: dict[str, Any]) -> str:
     every = [row, *row.get("alternatives", [])]
-    return _csv([row["id"], *(one[name] for one in every for name in ("caption", "logprob"))])
+    cells = (one.get(name, "") for one in every for name in ("caption", "logprob"))
+    return _csv([row["id"], *cells])
 
 
 def _text(row: dict[str, Any]) -> str:

@@ -90,9 +90,11 @@ class Journal:
             self._read[path] = offset
         return set(self._places)
 
-    def append(self, batch: int, rows: list[dict[str, Any]], rejects: list[dict[str, str]]) -> None:
-        """Add a finished batch."""
-        record = {"batch": batch, "rows": rows, "rejects": rejects}
+    def append(
+        self, batch: int, rows: list[dict[str, Any]], rejects: list[dict[str, str]], **more: Any
+    ) -> None:
+        """Add a finished batch, and what else is to be kept of it."""
+        record = {"batch": batch, "rows": rows, "rejects": rejects, **more}
         line = json.dumps(record, ensure_ascii=False).encode() + b"\n"
         with explain_os_errors(self._own), self._own.open("ab", buffering=0) as file:
             start = file.tell()

@@ -6,6 +6,7 @@ import dataclasses
 import json
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,11 +25,21 @@ from medblip.stages.caption.sources import Source
 if TYPE_CHECKING:
     from medblip.models.captioner import Captioner
 
-__all__ = ["finish", "streamed"]
+__all__ = ["finish", "local_record", "require_some", "say", "streamed"]
 
 
-def finish(job: Job, journal: Journal, own: Captioned, device: str, world: int) -> Captioned:
+def finish(
+    job: Job, journal: Journal, own: Captioned, how: Callable[[], dict[str, Any]],
+    seen: Callable[[dict[str, Any]], None] = lambda _: None,
+) -> Captioned:  # fmt: skip
     """Write the file, how it was made and what was left out; then the journal goes.
+
+    Args:
+        job: What was captioned.
+        journal: All of its batches.
+        own: Of this process.
+        how: What the record says besides the counts; asked after the last batch.
+        seen: Is shown each batch.
 
     Raises:
         DataError: No image could be read.
@@ -42,9 +53,10 @@ def finish(job: Job, journal: Journal, own: Captioned, device: str, world: int) 
                 file.writelines(map(line, batch["rows"]))
                 images += len(batch["rows"])
                 rejects += batch["rejects"]
-        _require_some(images, rejects)
+                seen(batch)
+        require_some(images, rejects)
         result = dataclasses.replace(own, images=images, rejected=len(rejects))
-        with staged_texts({_beside(job): json_text(_record(job, result, device, world))}):
+        with staged_texts({_beside(job): json_text(_record(job, result, how()))}):
             if job.run is not None and not job.trained:
                 write_json(job.run.config, configuration.dump(job.cfg))
             rejected = job.target.with_name(job.target.name + ".rejects.jsonl")
@@ -54,7 +66,7 @@ def finish(job: Job, journal: Journal, own: Captioned, device: str, world: int) 
                 rejected.unlink(missing_ok=True)
     journal.remove()
     if rejects:
-        _say(f"{len(rejects)} images cannot be read: {rejected}")
+        say(f"{len(rejects)} images cannot be read: {rejected}")
     if job.run is not None:
         for of_old_captions in (job.run.scores(job.split), job.run.maps(job.split)):
             of_old_captions.unlink(missing_ok=True)
@@ -80,10 +92,10 @@ def streamed(job: Job, captioner: Captioner, source: Source) -> Captioned:
             images += len(rows)
             rejects += bad
             for one in bad:
-                _say(f"{one['id']}: {one['reason']}")
+                say(f"{one['id']}: {one['reason']}")
             rate = images / (time.perf_counter() - begun)
             live.update(images + len(rejects), f"{rate:.1f} images/s")
-    _require_some(images, rejects)
+    require_some(images, rejects)
     seconds = time.perf_counter() - begun
     return Captioned(
         predictions="", images=images, rejected=len(rejects), seconds=round(seconds, 3),
@@ -91,9 +103,7 @@ def streamed(job: Job, captioner: Captioner, source: Source) -> Captioned:
     )  # fmt: skip
 
 
-def _record(job: Job, result: Captioned, device: str, world: int) -> dict[str, Any]:
-    import torch
-
+def _record(job: Job, result: Captioned, how: dict[str, Any]) -> dict[str, Any]:
     of_split = {} if job.images else {"split": job.split, "data": job.cfg.data.root}
     return {
         **of_split,
@@ -102,11 +112,20 @@ def _record(job: Job, result: Captioned, device: str, world: int) -> dict[str, A
         "model": job.cfg.model.name if not job.images else job.model.name,
         "revision": job.model.revision,
         "trained": job.trained,
-        "prompt": job.model.prompt,
-        "decode": json.loads(json.dumps(dataclasses.asdict(job.cfg.decode))),
+        **how,
         "seconds": result.seconds,
         "images_per_second": result.images_per_second,
         "resumed": result.resumed,
+    }
+
+
+def local_record(job: Job, device: str, world: int) -> dict[str, Any]:
+    """Return how a captioner on this machine wrote."""
+    import torch
+
+    return {
+        "prompt": job.model.prompt,
+        "decode": json.loads(json.dumps(dataclasses.asdict(job.cfg.decode))),
         "processes": world,
         "environment": environment(device=device, threads=torch.get_num_threads()),
     }
@@ -120,7 +139,12 @@ def _beside(job: Job) -> Path:
     return job.target.with_name(job.target.name + ".meta.json")
 
 
-def _require_some(images: int, rejects: list[dict[str, str]]) -> None:
+def require_some(images: int, rejects: list[dict[str, str]]) -> None:
+    """Refuse a result without a caption.
+
+    Raises:
+        DataError: No image could be read.
+    """
     if not images:
         raise DataError(
             explain(
@@ -132,5 +156,6 @@ def _require_some(images: int, rejects: list[dict[str, str]]) -> None:
         )
 
 
-def _say(line: str) -> None:
+def say(line: str) -> None:
+    """Print a line on standard error."""
     console().print(line, markup=False, highlight=False, soft_wrap=True)

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Protocol, TextIO
 
 import numpy as np
+from PIL import Image
 
 from medblip.data.dicom.parent import look
 from medblip.data.dicom.ref import DicomRef
@@ -72,6 +73,9 @@ class Source(Protocol):
     def read(self, indices: Sequence[int]) -> tuple[np.ndarray, dict[int, str]]:
         """Return uint8 (B, 1 or 3, H, W) of those that can be read, and why others cannot."""
 
+    def picture(self, index: int) -> Image.Image:
+        """Return one image as it is, L or RGB; an `ImageError` says why it cannot be read."""
+
     def digest(self) -> str:
         """Return a hash of what is captioned."""
 
@@ -82,7 +86,7 @@ class SplitSource:
     Args:
         root: The data set.
         split: `train`, `validation` or `test`.
-        resize: What the captioner expects.
+        resize: What the captioner expects; None: only `picture` will be called.
 
     Raises:
         DataError: There is no such split, or an image is missing.
@@ -90,7 +94,7 @@ class SplitSource:
 
     prompts: Names | None = None
 
-    def __init__(self, root: Path, split: str, resize: Resize) -> None:
+    def __init__(self, root: Path, split: str, resize: Resize | None) -> None:
         self.ids, self._paths = Names(), Names()
         positions, self._resize, self._root = array("q"), resize, root
         for position, example in iter_split(root, split):
@@ -98,7 +102,7 @@ class SplitSource:
             self._paths.append(example.image)
             positions.append(position)
         require_images(root, map(self._paths.__getitem__, range(len(self._paths))))
-        found = open_store(root, resize, split)
+        found = open_store(root, resize, split) if resize else None
         self._store = found[0] if found else None
         own = self._store is not None and len(self._store) == len(self.ids)
         self._rows = np.arange(len(self.ids)) if own else np.asarray(positions, np.int64)
@@ -107,8 +111,13 @@ class SplitSource:
         """Return the pixels; an image of a prepared data set that cannot be read is an error."""
         if self._store is not None:
             return self._store.batch(self._rows[list(indices)]), {}
-        images = [self._resize.apply(open_image(self._root / self._paths[i])) for i in indices]
+        assert self._resize is not None
+        images = [self._resize.apply(self.picture(index)) for index in indices]
         return stacked(images, self._resize), {}
+
+    def picture(self, index: int) -> Image.Image:
+        """Decode the image's file."""
+        return open_image(self._root / self._paths[index])
 
     def digest(self) -> str:
         """Return a hash of ids, image names, and pixels (or sizes and times of the files)."""
@@ -126,14 +135,14 @@ class FileSource:
     Args:
         inputs: Paths; `-` reads one path per line, or JSON lines with `image` and, if wanted,
             `id` and `prompt`.
-        resize: What the captioner expects.
+        resize: What the captioner expects; None: only `picture` will be called.
         lines: Standard input.
 
     Raises:
         DataError: Something is not there, nothing is an image, or two would have one id.
     """
 
-    def __init__(self, inputs: Sequence[str], resize: Resize, lines: TextIO) -> None:
+    def __init__(self, inputs: Sequence[str], resize: Resize | None, lines: TextIO) -> None:
         self.ids, self._paths, self.prompts = Names(), Names(), None
         prompts, self._resize, hidden = Names(), resize, 0
         seen: set[int] = set()
@@ -175,15 +184,19 @@ class FileSource:
 
     def read(self, indices: Sequence[int]) -> tuple[np.ndarray, dict[int, str]]:
         """Return the pixels, and reasons for what cannot be read."""
+        assert self._resize is not None
         images, reasons = [], {}
         for index in indices:
-            path = Path(self._paths[index])
             try:
-                image = DicomRef(path, "").open()[0] if is_dicom(path) else open_image(path)
-                images.append(self._resize.apply(image))
+                images.append(self._resize.apply(self.picture(index)))
             except ImageError as error:
                 reasons[index] = str(error)
         return stacked(images, self._resize), reasons
+
+    def picture(self, index: int) -> Image.Image:
+        """Decode the file, or render it if it is DICOM."""
+        path = Path(self._paths[index])
+        return DicomRef(path, "").open()[0] if is_dicom(path) else open_image(path)
 
     def digest(self) -> str:
         """Return a hash of ids, paths, sizes, times and prompts."""

@@ -17,11 +17,13 @@ from medblip import config as configuration
 from medblip.config import DecodeConfig, ModelConfig, RunConfig
 from medblip.errors import ConfigError, RunError, explain, nearest
 from medblip.files import lock
+from medblip.remote.names import remote_of
 from medblip.rundir import RunDir
 from medblip.stages.caption.formats import FORMATS
 from medblip.stages.caption.job import Captioned, Job
 from medblip.stages.caption.journal import Journal
-from medblip.stages.caption.result import finish, streamed
+from medblip.stages.caption.remote import caption_remotely
+from medblip.stages.caption.result import finish, local_record, streamed
 from medblip.stages.caption.share import batches, do_share, joined, wait_for_others
 from medblip.stages.caption.sources import FileSource, Source, SplitSource
 
@@ -42,8 +44,10 @@ def caption(
     overrides: list[str] | tuple[str, ...] = (),
     out: Path | str | None = None,
     form: str | None = None,
+    config: Path | str | None = None,
     device: str = "auto",
     force: bool = False,
+    allow_upload: bool = False,
 ) -> Captioned:
     """Caption a split into `run/predictions/<split>.jsonl`, or images into a file.
 
@@ -52,17 +56,21 @@ def caption(
 
     Args:
         run: Run directory of `train`; with `model`, a new directory for a captioner as it is. With
-            `images` any captioner: `bundled`, a run, a folder, a hub id.
+            `images` any captioner: `bundled`, a run, a folder, a hub id, or a remote one
+            (`gemini`, `gemini:<model>`, `openai:<model>`).
         data: Prepared data set; None: the one that the run was trained on.
         images: Image or DICOM files, folders of them, or `-` for a list on standard input.
         split: `train`, `validation` or `test`, where no images are named.
-        model: Caption with this captioner (`bundled`, a folder, a hub id) instead of the run's.
+        model: Caption with this captioner (`bundled`, a folder, a hub id, a remote one) instead of
+            the run's.
         decode: Generation settings; None: the run's.
         overrides: `decode.key=value` strings.
         out: Where captions of images go; None: standard output, as they are written.
         form: `jsonl`, `csv` or `txt`; None: what the name of `out` ends in, else `jsonl`.
+        config: TOML of settings, for a captioner as it is; also names it where `model` does not.
         device: As `train.device`.
         force: Replace captions that are there; their scores and maps go, they are of other words.
+        allow_upload: Let images leave this machine, for a remote captioner.
 
     Raises:
         ConfigError: The format is unknown, or does not go with a run directory.
@@ -72,10 +80,7 @@ def caption(
     from medblip.models.captioner import settled
 
     rank, world = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
-    job = _job(run, data, images, split, model, decode, overrides, out, form)
-    job = dataclasses.replace(job, model=settled(job.model))
-    if not job.trained:
-        job = dataclasses.replace(job, cfg=dataclasses.replace(job.cfg, model=job.model))
+    job = _job(run, data, images, split, model, decode, overrides, out, form, config)
     if rank == 0 and job.target is not None and job.target.exists() and not force:
         raise RunError(
             explain(
@@ -85,6 +90,12 @@ def caption(
                 do="add --force to replace them",
             )
         )
+    remote = None if job.trained else remote_of(job.model.name)
+    if remote is not None:
+        return caption_remotely(job, remote, world, allow_upload=allow_upload, force=force)
+    job = dataclasses.replace(job, model=settled(job.model))
+    if not job.trained:
+        job = dataclasses.replace(job, cfg=dataclasses.replace(job.cfg, model=job.model))
     if world > 1 and "-" in job.images:
         raise ConfigError(
             explain(
@@ -123,13 +134,13 @@ def caption(
         if rank:  # the first process tells
             return dataclasses.replace(own, predictions="")
         wait_for_others(journal, batches(job, source), world)
-        return finish(job, journal, own, device, world)
+        return finish(job, journal, own, lambda: local_record(job, device, world))
 
 
 def _job(
     run: Path | str, data: Path | str | None, images: Sequence[str | Path], split: str,
     model: str | None, decode: DecodeConfig | None, overrides: list[str] | tuple[str, ...],
-    out: Path | str | None, form: str | None,
+    out: Path | str | None, form: str | None, config: Path | str | None,
 ) -> Job:  # fmt: skip
     target = None if out is None else Path(out)
     if form is None:
@@ -145,14 +156,16 @@ def _job(
             )
         )
     folder = RunDir(run)
+    if config is not None and model is None and not images:
+        model = configuration.load(config, overrides).model.name
     trained = model is None and folder.config.exists() and folder.checkpoint.is_dir()
     if images:
         chosen = model or str(run)
-        cfg = configuration.load(folder.config if trained else None, overrides)
+        cfg = configuration.load(folder.config if trained else config, overrides)
         source = dataclasses.replace(cfg.model, name=chosen)
         job = Job(cfg, source, None, split, tuple(map(str, images)), target, form, trained)
     else:
-        cfg = _split_settings(folder, model, overrides, trained=trained)
+        cfg = _split_settings(folder, model, overrides, config, trained=trained)
         if data is not None:
             cfg = dataclasses.replace(cfg, data=dataclasses.replace(cfg.data, root=str(data)))
         if target is None and form != "jsonl":
@@ -173,8 +186,9 @@ def _job(
 
 
 def _split_settings(
-    run: RunDir, model: str | None, overrides: list[str] | tuple[str, ...], *, trained: bool
-) -> RunConfig:
+    run: RunDir, model: str | None, overrides: list[str] | tuple[str, ...],
+    config: Path | str | None, *, trained: bool,
+) -> RunConfig:  # fmt: skip
     if model is None:
         if trained:
             return configuration.load(run.config, overrides)
@@ -195,7 +209,7 @@ def _split_settings(
                 do="leave --model out, or choose another folder",
             )
         )
-    cfg = configuration.load(None, overrides)
+    cfg = configuration.load(config, overrides)
     return dataclasses.replace(cfg, model=dataclasses.replace(cfg.model, name=model))
 
 
