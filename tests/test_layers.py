@@ -33,7 +33,7 @@ MAY = {
     "": set(),  # medblip/__init__.py loads names lazily
 }
 #: A stage that stands on others.
-COMPOSED = {"demo"}
+COMPOSED = {"demo", "systems"}
 #: Only this file may name the package.
 ONLY = {"accelerate": "engine.py", "peft": "models/adapters.py"}
 HEAVY = {

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from medblip.stages.doctor import Diagnosed
     from medblip.stages.models import Entry
     from medblip.stages.prepare import Plan, Prepared
+    from medblip.stages.systems import Studied
     from medblip.stages.train.plan import Planned
 
 _AUDIT = ("audit-", "error-")
@@ -283,4 +284,37 @@ def models_table(found: Sequence[Entry]) -> Table:
             f"{one.fp32_gb:g} / {one.bf16_gb:g}", Text(one.licence), ", ".join(one.regimes),
             "yes" if one.here else "no",
         )  # fmt: skip
+    return table
+
+
+def systems_table(study: Studied) -> Table:
+    """Return a line per system of a list: scores and speed, or what a dry run knows."""
+    if not study.report:
+        table = Table(title="What would be captioned (nothing was)")
+        for column in ("system", "kind", "captioner", "here", "GB, fp32 / bf16"):
+            table.add_column(column)
+        for row in study.rows:
+            size = f"{row['fp32_gb']:g} / {row['bf16_gb']:g}" if "bf16_gb" in row else ""
+            table.add_row(
+                Text(row["system"]), row["kind"], Text(row["source"]),
+                "yes" if row["here"] else "no", size,
+            )  # fmt: skip
+        return table
+    shown = [name for name in ("BLEU-4", "ROUGE-L", "CIDEr-D", "fact-modality", "fact-finding")
+             if all(name in row["scores"] for row in study.rows)]  # fmt: skip
+    table = Table(title=f"{study.rows[0]['n']} images; p: against the first, paired, Holm, CIDEr-D")
+    for column in ("system", *shown, "p", "images/s"):
+        left = column == "system"
+        table.add_column(column, justify="left" if left else "right", overflow="fold")
+    p = {row["system"]: row["p_holm"] for row in study.tests if row["metric"] == "CIDEr-D"}
+    for row in study.rows:
+        values = [f"{row['scores'][name]['value']:.3f}" for name in shown]
+        rate = row["images_per_second"]
+        tested = p.get(row["folder"])
+        table.add_row(
+            Text(row["system"]), *values, "" if tested is None else f"{tested:.3f}",
+            "" if rate is None else f"{rate:g}",
+        )  # fmt: skip
+    for one in study.failed:
+        table.add_row(Text(one["system"]), Text(one["reason"].splitlines()[0]))
     return table

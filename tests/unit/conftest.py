@@ -14,6 +14,7 @@ from transformers import (
     BlipProcessor,
 )
 
+from medblip.files import write_json
 from medblip.models.blip import BlipCaptioner
 from medblip.models.loading import Loading
 
@@ -69,6 +70,7 @@ def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("tiny-blip")
     network.save_pretrained(folder)
     processor.save_pretrained(folder)
+    write_json(folder / "medblip.json", {"prompt": ""})  # trained without one
     return folder
 
 

@@ -47,6 +47,9 @@ Overrides = Annotated[
 ]
 Device = Annotated[str | None, typer.Option("--device", help="auto, cpu, cuda, cuda:1 or mps.")]
 Seed = Annotated[int | None, typer.Option("--seed", help="Random seed.")]
+AllowUpload = Annotated[
+    bool, typer.Option("--allow-upload", help="A remote captioner: images may leave this machine.")
+]
 Force = Annotated[bool, typer.Option("--force", help="Replace what is there.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output.")]
 

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from medblip.cli.options import (
+    AllowUpload,
     AsJson,
     Data,
     Device,
@@ -136,10 +137,7 @@ def caption(
     ] = None,
     overrides: Overrides = None,
     device: Device = None,
-    allow_upload: Annotated[
-        bool,
-        typer.Option("--allow-upload", help="A remote captioner: images may leave this machine."),
-    ] = False,
+    allow_upload: AllowUpload = False,
     force: Force = False,
     as_json: AsJson = False,
 ) -> None:

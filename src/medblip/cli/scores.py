@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from medblip.cli.options import (
+    AllowUpload,
     AsJson,
     Device,
     Force,
@@ -117,7 +118,8 @@ def evaluate(
 @app.command()
 def compare(
     systems: Annotated[
-        list[Path], typer.Argument(help="Runs, scores.json files, or tables of captions.")
+        list[Path],
+        typer.Argument(help="Runs, scores.json files, tables of captions; or one list, a .toml."),
     ],
     baseline: Annotated[Path | None, typer.Option(help="Default: the first.")] = None,
     split: Split = "test",
@@ -129,12 +131,42 @@ def compare(
         list[str] | None, typer.Option(help="Repeatable; `all`; default: the headlines.")
     ] = None,
     test: Annotated[Test, typer.Option(help="Which paired test.")] = Test.bootstrap,
-    out: Annotated[Path | None, typer.Option("--out", help="JSON file to write.")] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="JSON file to write; of a list: a folder.")
+    ] = None,
     resamples: Annotated[int, typer.Option(help="Or swaps, of each test.")] = 10_000,
     seed: Seed = None,
+    meteor: Annotated[
+        bool | None, typer.Option("--meteor/--no-meteor", help="Of a list; as `evaluate`.")
+    ] = None,
+    device: Device = None,
+    allow_upload: AllowUpload = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Of a list: say what would be done.")
+    ] = False,
+    force: Force = False,
     as_json: AsJson = False,
 ) -> None:
-    """Test paired differences against a baseline, corrected for many tests."""
+    """Test paired differences against a baseline, corrected for many tests.
+
+    With a list of systems (configs/compare_paper.toml): caption a split of --data with each of
+    them, score, test against the first, and write a report; a repeated call goes on.
+    """
+    if len(systems) == 1 and systems[0].suffix == ".toml":
+        from medblip import compare_systems
+
+        study = compare_systems(
+            systems[0], references or Path("data"), out or Path("runs/compare"), split=split,
+            metrics=metric, resamples=resamples, seed=seed or 0, meteor=meteor,
+            device=device or "auto", allow_upload=allow_upload, dry_run=dry_run, force=force,
+        )  # fmt: skip
+        if not as_json:
+            from medblip.tables import systems_table
+
+            print_table(systems_table(study))
+        if as_json or not dry_run:
+            finish(study, as_json)
+        return
     from medblip import compare as run_compare
 
     result = run_compare(

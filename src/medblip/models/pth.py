@@ -23,7 +23,7 @@ _OURS = "medblip"
 TEXTS = (
     "config.json", "generation_config.json", "preprocessor_config.json", "processor_config.json",
     "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json",
-    "vocab.txt",
+    "vocab.txt", "medblip.json",
 )  # fmt: skip
 
 

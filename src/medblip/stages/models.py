@@ -12,7 +12,7 @@ from medblip.config import BUNDLED
 from medblip.models.captioner import bundled_folder
 from medblip.models.known import KNOWN
 
-__all__ = ["Entry", "list_models"]
+__all__ = ["Entry", "is_cached", "list_models"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -61,13 +61,13 @@ def list_models() -> list[Entry]:
                 name=known.name, hub=known.hub, family=known.family,
                 parameters=known.parameters, fp32_gb=round(known.weights_gb(4), 2),
                 bf16_gb=round(known.weights_gb(2), 2), licence=known.licence,
-                regimes=known.regimes, maps=known.maps, here=_is_cached(known.hub),
+                regimes=known.regimes, maps=known.maps, here=is_cached(known.hub),
             )
         )  # fmt: skip
     return found
 
 
-def _is_cached(hub: str) -> bool:
+def is_cached(hub: str) -> bool:
     """Whether the hub's cache on this machine holds a snapshot of it."""
     home = os.environ.get("HF_HOME", os.path.join(os.path.expanduser("~"), ".cache", "huggingface"))
     cache = os.environ.get("HF_HUB_CACHE", os.path.join(home, "hub"))

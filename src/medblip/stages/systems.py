@@ -1,0 +1,339 @@
+"""Stage `compare` on a list of systems: caption, score, test and report whatever is named there.
+
+```toml
+[[system]]
+name = "BLIP, zero-shot"
+model = "blip-base"           # any captioner; a trained run: `run`; somebody's table: `captions`
+set = ["decode.num_beams=3"]
+```
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+import tomllib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from medblip import config as configuration
+from medblip.config import RunConfig
+from medblip.errors import ConfigError, MedblipError, RunError, explain, nearest
+from medblip.files import read_json, write_json, write_text
+from medblip.progress import console
+from medblip.rundir import RunDir
+from medblip.schema import Prediction, dump_jsonl
+
+__all__ = ["Studied", "SystemSpec", "compare_systems", "read_list"]
+
+
+@dataclasses.dataclass(frozen=True)
+class SystemSpec:
+    """One system of a comparison; exactly one of model, run and captions.
+
+    Args:
+        name: What tables call it; its folder is made of it.
+        model: A captioner, used as it is.
+        run: Run directory of `train`.
+        captions: Table `{id, caption}` of any system.
+        set: `section.key=value` strings of how it captions.
+    """
+
+    name: str
+    model: str | None = None
+    run: str | None = None
+    captions: str | None = None
+    set: tuple[str, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Studied:
+    """A comparison of systems that were captioned here.
+
+    Args:
+        report: The page; "" for a dry run.
+        comparison: JSON of the paired tests.
+        rows: One per system: name, kind, model, images, and its headline scores; of a dry run what
+            is known of the model and whether it is here.
+        tests: As `compare` gives them.
+        failed: {system, reason} of those that could not be captioned.
+    """
+
+    report: str
+    comparison: str
+    rows: tuple[dict[str, Any], ...]
+    tests: tuple[dict[str, Any], ...] = ()
+    failed: tuple[dict[str, str], ...] = ()
+
+
+def compare_systems(
+    config: Path | str,
+    data: Path | str,
+    out: Path | str,
+    *,
+    split: str = "test",
+    metrics: Sequence[str] | None = None,
+    resamples: int = 10_000,
+    seed: int = 0,
+    meteor: bool | None = None,
+    device: str = "auto",
+    allow_upload: bool = False,
+    dry_run: bool = False,
+    force: bool = False,
+) -> Studied:
+    """Caption a split with every system of a list, score them, test them against the first.
+
+    What is done stays: a repeated call goes on. A system that cannot be captioned is told and left
+    out; the others are compared.
+
+    Args:
+        config: TOML with `[[system]]` tables.
+        data: Prepared data set.
+        out: Folder for one run directory per system, `comparison.json` and `report.html`.
+        split: Of the data set.
+        metrics: As `compare`.
+        resamples: As `compare`.
+        seed: As `compare`.
+        meteor: As `evaluate`.
+        device: As `train.device`.
+        allow_upload: Let images leave this machine, for remote captioners.
+        dry_run: Say what would be done; caption nothing.
+        force: Caption and score again what is there.
+
+    Raises:
+        ConfigError: The list is malformed.
+        RunError: Fewer than two systems could be captioned.
+    """
+    specs, root = read_list(Path(config)), Path(out)
+    if dry_run:
+        return Studied(report="", comparison="", rows=tuple(_planned(spec) for spec in specs))
+    from medblip.stages.compare import compare
+    from medblip.stages.evaluate import evaluate
+    from medblip.stages.report import report
+
+    done: dict[str, RunDir] = {}
+    failed = []
+    for spec in specs:
+        console().rule(spec.name)
+        run = RunDir(root / _slug(spec.name))
+        try:
+            new = _captioned(
+                spec, run, Path(data), split, device, allow_upload=allow_upload, force=force
+            )
+            if new or not run.scores(split).exists():
+                evaluate(run.path, data, split=split, meteor=meteor, device=device, force=True)
+        except MedblipError as error:
+            failed.append({"system": spec.name, "reason": str(error)})
+            console().print(str(error), style="red", markup=False, soft_wrap=True)
+            continue
+        done[spec.name] = run
+    if len(done) < 2:
+        raise RunError(
+            explain(
+                "nothing to compare",
+                got="; ".join(
+                    f"{one['system']}: {one['reason'].splitlines()[0]}" for one in failed
+                ),
+                expected="captions of two systems or more",
+                do="mend these, then repeat the command: what is done stays",
+            )
+        )
+    paths = [run.path for run in done.values()]
+    compared = compare(
+        paths, split=split, metrics=metrics, out=root / "comparison.json", resamples=resamples,
+        seed=seed,
+    )  # fmt: skip
+    page = report(
+        paths, data=data, split=split, out=root / "report.html",
+        comparison=str(compared.comparison_file), title="Comparison of captioners",
+    )  # fmt: skip
+    return Studied(
+        report=str(page), comparison=str(compared.comparison_file),
+        rows=tuple(_row(name, run, split) for name, run in done.items()),
+        tests=tuple(compared.rows), failed=tuple(failed),
+    )  # fmt: skip
+
+
+def read_list(path: Path) -> list[SystemSpec]:
+    """Read the `[[system]]` tables of a TOML file.
+
+    Raises:
+        ConfigError: It is absent or malformed, a key is unknown, a name is used twice, or a system
+            is not exactly one of model, run and captions.
+    """
+    try:
+        found = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise ConfigError(
+            explain(
+                f"{path} cannot be read",
+                got=error,
+                expected="TOML with [[system]] tables",
+                do="correct it; configs/compare_paper.toml is one",
+            )
+        ) from None
+    known = [field.name for field in dataclasses.fields(SystemSpec)]
+    specs = []
+    for number, table in enumerate(found.get("system", []), 1):
+        where = f"{path}, system {number}"
+        if unknown := [key for key in table if key not in known]:
+            raise ConfigError(
+                explain(
+                    f"{where}: unknown key",
+                    got=unknown[0],
+                    expected=", ".join(known),
+                    do=f"did you mean {nearest(unknown[0], known)}?",
+                )
+            )
+        spec = SystemSpec(**table | {"set": tuple(table.get("set", ()))})
+        kinds = [kind for kind in ("model", "run", "captions") if getattr(spec, kind)]
+        if len(kinds) != 1 or not spec.name:
+            raise ConfigError(
+                explain(
+                    f"{where} is not one system",
+                    got=", ".join(kinds) or "none of model, run and captions",
+                    expected="a name, and one of model, run and captions",
+                    do="correct that table",
+                )
+            )
+        specs.append(spec)
+    slugs = [_slug(spec.name) for spec in specs]
+    twice = [spec.name for spec in specs if slugs.count(_slug(spec.name)) > 1]
+    if len(specs) < 2 or twice:
+        raise ConfigError(
+            explain(
+                f"{path} is no list of systems",
+                got=f"two systems called {twice[0]}" if twice else f"{len(specs)} systems",
+                expected="two or more [[system]] tables, each with a name of its own",
+                do="correct it; configs/compare_paper.toml is one",
+            )
+        )
+    return specs
+
+
+def _captioned(
+    spec: SystemSpec, run: RunDir, data: Path, split: str, device: str, *, allow_upload: bool,
+    force: bool,
+) -> bool:  # fmt: skip
+    """Put a system's captions into its folder; False: they are there, of the same system."""
+    from medblip.stages.caption import caption
+
+    note = run.path / "system.json"
+    settings = json.loads(json.dumps(dataclasses.asdict(spec))) | {"split": split}
+    settings["data"] = str(data.resolve())
+    there = run.predictions(split).exists() and note.exists()
+    if there and not force:
+        before = {key: read_json(note).get(key) for key in settings}
+        if before == settings:
+            return False
+        raise RunError(
+            explain(
+                f"{run.path} holds the captions of another system",
+                got=", ".join(k for k in settings if before[k] != settings[k]) + " differ",
+                expected="the same system and data, or a new folder",
+                do="choose another --out, or add --force to caption it again",
+            )
+        )
+    if spec.captions is not None:
+        _from_table(spec, Path(spec.captions), run, data, split)
+    elif spec.run is not None:
+        _from_run(spec, Path(spec.run), run, data, split, device)
+    else:
+        caption(
+            run.path, data, split=split, model=spec.model, overrides=spec.set, device=device,
+            force=True, allow_upload=allow_upload,
+        )  # fmt: skip
+    write_json(note, settings)
+    return True
+
+
+def _from_table(spec: SystemSpec, table: Path, run: RunDir, data: Path, split: str) -> None:
+    """Take the captions of a table; every image of the split needs one."""
+    from medblip.data.captions import align, read_captions, read_references
+
+    ids = read_references(data, split).ids
+    captions = align(read_captions(table), ids)
+    rows = (Prediction(id=name, caption=text) for name, text in zip(ids, captions, strict=True))
+    cfg = RunConfig()
+    cfg = dataclasses.replace(
+        cfg, data=dataclasses.replace(cfg.data, root=str(data)),
+        model=dataclasses.replace(cfg.model, name=f"file:{table}", prompt=""),
+    )  # fmt: skip
+    write_json(run.config, configuration.dump(cfg))
+    write_text(run.predictions(split), dump_jsonl(rows))
+    record = {"split": split, "data": str(data), "n": len(ids), "model": f"file:{table}"}
+    write_json(run.predictions(split).with_suffix(".json"), record | {"trained": False})
+
+
+def _from_run(
+    spec: SystemSpec, trained: Path, run: RunDir, data: Path, split: str, device: str
+) -> None:
+    """Caption with a trained run, into the comparison's own folder; the run itself stays as it is.
+
+    What the run says of its training is copied beside, for the report.
+    """
+    from medblip.stages.caption import caption
+
+    source = RunDir(trained)
+    if not source.completion.exists():
+        raise RunError(
+            explain(
+                f"{trained} is no finished run",
+                got="no train.json",
+                expected="a run directory that `medblip train` wrote",
+                do="finish it, or take it out of the list",
+            )
+        )
+    caption(
+        trained, data, split=split, overrides=spec.set, device=device, force=True,
+        out=run.predictions(split),
+    )  # fmt: skip
+    beside = run.predictions(split)
+    beside.with_name(beside.name + ".meta.json").replace(beside.with_suffix(".json"))
+    for name in ("config.json", "trainable.json", "environment.json", "train.json"):
+        if (file := trained / name).exists():
+            write_text(run.path / name, file.read_text(encoding="utf-8"))
+
+
+def _planned(spec: SystemSpec) -> dict[str, Any]:
+    """Return what a dry run says of a system."""
+    from medblip.models.known import KNOWN
+    from medblip.remote.names import remote_of
+    from medblip.stages.models import is_cached
+
+    kind = "file" if spec.captions else "run" if spec.run else "model"
+    source = spec.captions or spec.run or spec.model or ""
+    row: dict[str, Any] = {"system": spec.name, "kind": kind, "source": source}
+    if kind != "model":
+        return row | {"here": Path(source).exists()}
+    if remote_of(source) is not None:
+        return row | {"kind": "remote", "here": False}
+    known = next((one for one in KNOWN if source in (one.name, one.hub)), None)
+    if known is None:
+        return row | {"here": Path(source).exists() or source == configuration.BUNDLED}
+    return row | {
+        "here": is_cached(known.hub), "bf16_gb": round(known.weights_gb(2), 1),
+        "fp32_gb": round(known.weights_gb(4), 1),
+    }  # fmt: skip
+
+
+def _row(name: str, run: RunDir, split: str) -> dict[str, Any]:
+    """Return a system's line of the table."""
+    from medblip.stages.compare import HEADLINES
+
+    scores = read_json(run.scores(split))
+    made = read_json(run.predictions(split).with_suffix(".json"))
+    return {
+        "system": name, "folder": run.path.name, "model": made.get("model"), "n": scores["n"],
+        "images_per_second": made.get("images_per_second"),
+        "scores": {
+            metric: scores["metrics"][metric] for metric in HEADLINES if metric in scores["metrics"]
+        },
+    }  # fmt: skip
+
+
+def _slug(name: str) -> str:
+    """Return a folder's name: BLIP, zero-shot -> blip-zero-shot."""
+    return re.sub(r"[^a-z0-9.]+", "-", name.lower()).strip("-.") or "system"

@@ -1,0 +1,163 @@
+"""One command over a list: every family, one remote and one table, in one report."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import remote_server
+from published import published
+
+import medblip
+from medblip.errors import ConfigError, RunError
+from medblip.files import read_json
+from medblip.schema import read_predictions
+from medblip.stages.systems import compare_systems, read_list
+
+FAMILIES = ["blip-base", "blip2-opt-2.7b", "instructblip-flan-t5-xl", "vit-gpt2", "llava"]
+HOW = '["decode.max_new_tokens=6", "decode.num_beams=2"]'
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("phantoms") / "data"
+    medblip.phantoms(folder, images=120, size=64, workers=1)
+    return folder
+
+
+def table_of(data: Path, target: Path) -> Path:
+    """Write somebody's captions: the references in another order, as a CSV."""
+    from medblip.schema import read_examples
+
+    rows = [e for e in read_examples(data / "manifest.jsonl") if e.split == "test"]
+    lines = ["id,caption", *(f'{e.id},"{e.captions[0]}"' for e in reversed(rows))]
+    target.write_text("\n".join(lines) + "\n")
+    return target
+
+
+def test_a_report_of_six_kinds_by_one_command(data: Path, tmp_path: Path) -> None:
+    names = [*FAMILIES, "remote", "their table"]
+    with remote_server.running() as server:
+        tables = [
+            f'[[system]]\nname = "{name}"\nmodel = "{published(name, tmp_path / "m" / name)}"\n'
+            f"set = {HOW}\n"
+            for name in FAMILIES
+        ]
+        tables.append(
+            '[[system]]\nname = "remote"\nmodel = "openai:tiny"\n'
+            f'set = ["remote.url={server.url}/v1"]\n'
+        )
+        table = table_of(data, tmp_path / "theirs.csv")
+        tables.append(f'[[system]]\nname = "their table"\ncaptions = "{table}"\n')
+        listed = tmp_path / "systems.toml"
+        listed.write_text("\n".join(tables))
+        command = [
+            sys.executable, "-m", "medblip", "compare", str(listed), "--data", str(data), "--out",
+            str(tmp_path / "out"), "--resamples", "200", "--device", "cpu", "--no-meteor",
+        ]  # fmt: skip
+        told = subprocess.run(command, capture_output=True, text=True, timeout=300)
+        assert told.returncode == 0, told.stderr
+        asked = len(server.requests)
+        again = subprocess.run([*command, "--json"], capture_output=True, text=True, timeout=300)
+        assert len(server.requests) == asked > 0  # what is done stays
+    assert all(name[:8] in told.stdout for name in names)
+    study = json.loads(again.stdout)
+    assert [row["system"] for row in study["rows"]] == names
+    assert study["failed"] == []
+    assert {row["n"] for row in study["rows"]} == {12}
+    tested = {row["system"] for row in study["tests"]}
+    assert tested == {"blip2-opt-2.7b", "instructblip-flan-t5-xl", "vit-gpt2", "llava", "remote",
+                      "their-table"}  # fmt: skip
+    best = {row["system"]: row["scores"]["CIDEr-D"]["value"] for row in study["rows"]}
+    assert best["their table"] == max(best.values()) > 5
+    page = Path(study["report"]).read_text(encoding="utf-8")
+    assert all(name in page for name in tested)
+    made = read_json(tmp_path / "out" / "blip2-opt-2.7b" / "predictions" / "test.json")
+    assert made["prompt"] == "a photo of"
+
+
+def test_a_system_that_fails_is_left_out(data: Path, tmp_path: Path) -> None:
+    table = table_of(data, tmp_path / "theirs.csv")
+    listed = tmp_path / "systems.toml"
+    listed.write_text(
+        f'[[system]]\nname = "A"\ncaptions = "{table}"\n'
+        '[[system]]\nname = "B"\nmodel = "./absent"\n'
+        f'[[system]]\nname = "C"\ncaptions = "{table}"\n'
+    )
+    study = compare_systems(listed, data, tmp_path / "out", resamples=50, meteor=False)
+    assert [row["system"] for row in study.rows] == ["A", "C"]
+    assert [one["system"] for one in study.failed] == ["B"]
+    assert "not found" in study.failed[0]["reason"]
+    table.unlink()
+    assert (
+        len(compare_systems(listed, data, tmp_path / "out", resamples=50, meteor=False).rows) == 2
+    )
+    listed.write_text(listed.read_text().replace('name = "C"\ncaptions', 'name = "C"\nrun'))
+    with pytest.raises(RunError, match="nothing to compare"):
+        compare_systems(listed, data, tmp_path / "out", resamples=50, meteor=False)
+
+
+def test_a_trained_run_is_captioned_beside(data: Path, tmp_path: Path) -> None:
+    run = tmp_path / "tuned"
+    medblip.train(
+        None, data, run, overrides=["train.epochs=1", "train.batch_size=32",
+                                    "train.validation_images=4", "train.validations=1",
+                                    "decode.max_new_tokens=8"],
+    )  # fmt: skip
+    before = {p: p.read_bytes() for p in run.rglob("*") if p.is_file()}
+    listed = tmp_path / "systems.toml"
+    listed.write_text(
+        '[[system]]\nname = "zero-shot"\nmodel = "bundled"\nset = ["decode.max_new_tokens=8"]\n'
+        f'[[system]]\nname = "tuned"\nrun = "{run}"\n'
+    )
+    study = compare_systems(listed, data, tmp_path / "out", resamples=50, meteor=False)
+    assert [row["system"] for row in study.rows] == ["zero-shot", "tuned"]
+    assert {p: p.read_bytes() for p in run.rglob("*") if p.is_file()} == before
+    captions = list(read_predictions(tmp_path / "out" / "tuned" / "predictions" / "test.jsonl"))
+    assert len(captions) == 12
+
+
+def test_a_dry_run_captions_nothing(tmp_path: Path) -> None:
+    shipped = Path(__file__).resolve().parents[2] / "configs" / "compare_paper.toml"
+    planned = compare_systems(shipped, tmp_path, tmp_path / "out", dry_run=True)
+    assert not (tmp_path / "out").exists()
+    kinds = {row["kind"] for row in planned.rows}
+    assert kinds == {"model", "run", "remote", "file"}
+    sizes = {row["source"]: row.get("bf16_gb") for row in planned.rows}
+    assert sizes["blip2-opt-2.7b"] == 7.5
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("[[system]]\nname = 'A'\nmodel = 'x'", "no list of systems"),
+        ("[[system]]\nname = 'A'\nmodle = 'x'", "did you mean model"),
+        ("[[system]]\nname = 'A'", "not one system"),
+        ("[[system]]\nname = 'A'\nmodel = 'x'\nrun = 'y'", "not one system"),
+        ("[[system]]\nname='A b'\nmodel='x'\n[[system]]\nname='a-B'\nmodel='y'", "two systems"),
+        ("[[system", "cannot be read"),
+    ],
+)
+def test_a_malformed_list_is_refused(tmp_path: Path, text: str, said: str) -> None:
+    listed = tmp_path / "list.toml"
+    listed.write_text(text)
+    with pytest.raises(ConfigError, match=said):
+        read_list(listed)
+
+
+def test_every_recipe_can_be_read() -> None:
+    from medblip import config
+
+    folder = Path(__file__).resolve().parents[2] / "configs"
+    known: Any = {one.hub or one.name for one in medblip.list_models()}
+    read = set()
+    for file in sorted(folder.glob("*.toml")):
+        if file.name.startswith("compare"):
+            read_list(file)
+            continue
+        read.add(config.load(file).model.name)
+    assert known - read == set(), "a named captioner without a recipe"
