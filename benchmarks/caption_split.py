@@ -40,12 +40,12 @@ def main() -> None:
             network.text_decoder.cls.predictions.bias[END] = -1e4
         side = network.config.vision_config.image_size
         BlipCaptioner(network, processor_of(side)).save(root / "model")
-        medblip.phantoms(
-            root / "data", images=args.images * 10, seed=0
-        )  # a tenth is the test split
+        # four fifths are the training split
+        medblip.phantoms(root / "data", images=args.images * 5 // 4, seed=0)
         for call in ("first", "second"):
             result = medblip.caption(
-                root / call, root / "data", model=str(root / "model"), device=args.device,
+                root / call, root / "data", split="train", model=str(root / "model"),
+                device=args.device,
                 overrides=[
                     f"decode.batch_size={args.batch}", f"decode.max_new_tokens={args.tokens}",
                     f"decode.precision={args.precision}",

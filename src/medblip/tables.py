@@ -302,10 +302,16 @@ def systems_table(study: Studied) -> Table:
         return table
     shown = [name for name in ("BLEU-4", "ROUGE-L", "CIDEr-D", "fact-modality", "fact-finding")
              if all(name in row["scores"] for row in study.rows)]  # fmt: skip
-    table = Table(title=f"{study.rows[0]['n']} images; p: against the first, paired, Holm, CIDEr-D")
+    table = Table(
+        title=f"{study.rows[0]['n']} images; p: against the first, paired, Holm, CIDEr-D",
+        box=None, pad_edge=False, padding=(0, 1, 0, 0),
+    )  # fmt: skip
     for column in ("system", *shown, "p", "images/s"):
         left = column == "system"
-        table.add_column(column, justify="left" if left else "right", overflow="fold")
+        table.add_column(
+            column, justify="left" if left else "right", overflow="fold",
+            min_width=12 if left else None,
+        )  # fmt: skip
     p = {row["system"]: row["p_holm"] for row in study.tests if row["metric"] == "CIDEr-D"}
     for row in study.rows:
         values = [f"{row['scores'][name]['value']:.3f}" for name in shown]
