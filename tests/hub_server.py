@@ -150,8 +150,10 @@ class _Handler(BaseHTTPRequestHandler):
         if self.kind == "cdn":
             repo, commit, path = parts[0] + "/" + parts[1], parts[2], "/".join(parts[3:])
             return self._content(path, self.hub.repos[repo].commits[commit][path], {})
-        if parts[:2] == ["api", "datasets"]:
+        if parts[:2] in (["api", "datasets"], ["api", "models"]):
             return self._api(parts[2:], parse_qs(url.query))
+        if parts[2:3] == ["resolve"]:  # of models, which have no word before their names
+            return self._resolve("/".join(parts[:2]), parts[3], "/".join(parts[4:]))
         if parts[0] == "datasets" and parts[3:4] == ["resolve"]:
             return self._resolve("/".join(parts[1:3]), parts[4], "/".join(parts[5:]))
         return self._send(404, b"{}")

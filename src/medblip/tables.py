@@ -280,8 +280,9 @@ def models_table(found: Sequence[Entry]) -> Table:
         table.add_column(column)
     for one in found:
         table.add_row(
-            one.name, one.hub, f"{one.parameters / 1e6:,.1f} M",
-            f"{one.fp32_gb:g} / {one.bf16_gb:g}", Text(one.licence), ", ".join(one.regimes),
+            one.name, one.hub, f"{one.parameters / 1e6:,.1f} M" if one.parameters else "",
+            f"{one.fp32_gb:g} / {one.bf16_gb:g}" if one.parameters else "", Text(one.licence),
+            ", ".join(one.regimes) or "nothing: it can only caption",
             "yes" if one.here else "no",
         )  # fmt: skip
     return table

@@ -153,7 +153,7 @@ def test_every_recipe_can_be_read() -> None:
     from medblip import config
 
     folder = Path(__file__).resolve().parents[2] / "configs"
-    known: Any = {one.hub or one.name for one in medblip.list_models()}
+    known: Any = {one.hub or one.name for one in medblip.list_models() if one.parameters}
     read = set()
     for file in sorted(folder.glob("*.toml")):
         if file.name.startswith("compare"):

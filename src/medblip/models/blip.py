@@ -24,7 +24,7 @@ from medblip.models.blip_patches import patch, stock_attention
 from medblip.models.captioner import Generated, TokenBatch
 from medblip.models.decode import Searches, Special
 from medblip.models.decode.blip import BlipStack
-from medblip.models.family import Family
+from medblip.models.family import Family, float_dtype
 from medblip.models.loading import Loading, network_of
 from medblip.models.loss import linear_cross_entropy
 from medblip.models.maps import merge_words
@@ -92,7 +92,7 @@ class BlipCaptioner(Family):
         """Write captions for each image of (B, P, D); see `Captioner`."""
         heads = [self._prompt_ids(one) for one in prompts or [self.prompt] * len(embeds)]
         if not torch.is_autocast_enabled(embeds.device.type):
-            embeds = embeds.to(next(self._decoder.parameters()).dtype)
+            embeds = embeds.to(float_dtype(self._decoder))
         with torch.compiler.set_stance("force_eager"):
             search = self._searches.get(
                 BlipStack(self._decoder), self._decoder.parameters(), decode, embeds, heads
@@ -147,7 +147,9 @@ class BlipCaptioner(Family):
         """Return the decoder's states (N, D) at the positions that predict a trained-on token."""
         kind = embeds_BPD.device.type
         mixed = torch.is_autocast_enabled(kind)  # cast once, not per layer, keys and values
-        embeds_BPD = embeds_BPD.to(torch.get_autocast_dtype(kind) if mixed else torch.float32)
+        embeds_BPD = embeds_BPD.to(
+            torch.get_autocast_dtype(kind) if mixed else float_dtype(self._decoder)
+        )
         states_BTD = self._decoder.bert(
             input_ids=batch.input_ids,
             attention_mask=_causal_mask(batch.attention_mask),

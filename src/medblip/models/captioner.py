@@ -224,13 +224,13 @@ def settled(model: ModelConfig) -> ModelConfig:
     Raises:
         CheckpointError: As `load_captioner`.
     """
-    from medblip.models.loading import prompt_of
+    from medblip.models.loading import commit_of, prompt_of
 
     source = resolve(model.name)
     config = _config(source, model.revision)
     row = _family(source, config)
-    commit = None if Path(source).is_dir() else getattr(config, "_commit_hash", None)
-    model = dataclasses.replace(model, revision=commit or model.revision)
+    if not Path(source).is_dir():
+        model = dataclasses.replace(model, revision=commit_of(source, model.revision))
     if model.prompt is not None:
         return model
     own = prompt_of(source, model.revision)
@@ -305,6 +305,10 @@ def _family(source: str, config: Any) -> Row:
 def _config(source: str, revision: str | None) -> Any:
     from transformers import AutoConfig
 
+    if not Path(source).is_dir():
+        from medblip.models.loading import look_for_hub
+
+        look_for_hub()
     try:
         return AutoConfig.from_pretrained(source, revision=revision)
     except (OSError, ValueError) as error:

@@ -20,7 +20,7 @@ from medblip.models.decode import Hypothesis, Special
 from medblip.models.loading import Loading, not_loadable, quiet_bars
 from medblip.models.tokens import collate, generated
 
-__all__ = ["Family"]
+__all__ = ["Family", "float_dtype"]
 
 #: Of a configuration: how it was stored, not what it computes.
 _STORAGE = ("dtype", "torch_dtype", "_name_or_path", "transformers_version", "architectures")
@@ -140,7 +140,7 @@ class Family(abc.ABC):
         """Run the image encoder: (B, 3, H, W) -> (B, P, D); without a graph when it is frozen."""
         encoder = self._encoder
         with torch.set_grad_enabled(self.encoder_trains and torch.is_grad_enabled()):
-            pixels = pixels.to(self.device, encoder.dtype)
+            pixels = pixels.to(self.device, float_dtype(encoder))
             embeds_BPD: torch.Tensor = encoder(pixel_values=pixels).last_hidden_state
         return embeds_BPD
 
@@ -168,3 +168,9 @@ class Family(abc.ABC):
             [generated(self.tokenizer, one.ids, one.logprobs) for one in hypotheses]
             for hypotheses in found
         ]
+
+
+def float_dtype(module: Any) -> torch.dtype:
+    """Return the type that a module computes in: weights in 8 or 4 bits are no floats."""
+    kinds = (p.dtype for p in module.parameters() if p.is_floating_point())
+    return next(kinds, torch.bfloat16)

@@ -35,9 +35,19 @@ class Known:
         return self.parameters * bytes_each / 1e9
 
 
-_TOWERS = ("full", "decoder", "encoder", "cross-attention", "lora", "custom")
-_NO_LORA = ("full", "decoder", "encoder", "cross-attention", "custom")
-_WORDS, _NONE = "per word, cross-attention", "none"
+_TOWERS = ("full", "decoder", "encoder", "cross-attention", "lora", "adapter", "custom")
+_BRIDGED = (
+    "connector",
+    "connector-lora",
+    "encoder",
+    "decoder",
+    "full",
+    "lora",
+    "adapter",
+    "custom",
+)
+_WORDS = "per word, cross-attention"
+_ANSWERS = "per word, through the Q-Former's answers"
 
 KNOWN: tuple[Known, ...] = (
     Known(
@@ -50,23 +60,23 @@ KNOWN: tuple[Known, ...] = (
     ),
     Known(
         "blip2-opt-2.7b", "Salesforce/blip2-opt-2.7b", "blip-2",
-        3_744_761_856, "MIT; OPT: its own, research", _NO_LORA, _NONE,
+        3_744_761_856, "MIT; OPT: its own, research", _BRIDGED, _ANSWERS,
     ),
     Known(
         "blip2-flan-t5-xl", "Salesforce/blip2-flan-t5-xl", "blip-2",
-        3_942_446_592, "MIT", _NO_LORA, _NONE,
+        3_942_446_592, "MIT", _BRIDGED, _ANSWERS,
     ),
     Known(
         "instructblip-flan-t5-xl", "Salesforce/instructblip-flan-t5-xl", "instructblip",
-        4_022_968_320, "MIT", _NO_LORA, _NONE,
+        4_022_968_320, "MIT", _BRIDGED, _ANSWERS,
     ),
     Known(
         "instructblip-vicuna-7b", "Salesforce/instructblip-vicuna-7b", "instructblip",
-        7_913_209_856, "other; Vicuna: LLaMA's, non-commercial", _NO_LORA, _NONE,
+        7_913_209_856, "other; Vicuna: LLaMA's, non-commercial", _BRIDGED, _ANSWERS,
     ),
     Known(
         "vit-gpt2", "nlpconnect/vit-gpt2-image-captioning", "vision-encoder-decoder",
-        239_195_904, "Apache-2.0", _NO_LORA, _WORDS,
+        239_195_904, "Apache-2.0", _TOWERS, _WORDS,
     ),
 )  # fmt: skip
 

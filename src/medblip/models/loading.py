@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import os
 import re
 from collections.abc import Iterator
@@ -28,7 +29,9 @@ __all__ = [
     "Loading",
     "Numbers",
     "Placing",
+    "commit_of",
     "free_bytes",
+    "look_for_hub",
     "network_of",
     "not_loadable",
     "place",
@@ -43,6 +46,8 @@ BYTES: dict[str, float] = {"fp32": 4, "bf16": 2, "int8": 1.15, "int4": 0.7}
 _SAID_FROM = 500_000_000
 #: Share of the free memory that weights may take: the rest is for what is computed with them.
 _SHARE = 0.9
+#: Patience with the hub's first answer.
+_HUB_S = 5.0
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -187,6 +192,34 @@ def _stored(how: Loading, name: str) -> Path | None:
         _raise_exceptions_for_connection_errors=False,
     )  # fmt: skip
     return None if found is None else Path(found)
+
+
+@functools.cache
+def look_for_hub() -> None:
+    """Ask the hub once whether it is there; if not, only what is on this machine is looked at.
+
+    The hub's client would try each file five times, with growing pauses.
+    """
+    import huggingface_hub
+    from huggingface_hub import constants
+
+    if constants.HF_HUB_OFFLINE:
+        return
+    try:
+        huggingface_hub.get_session().head(constants.ENDPOINT, timeout=_HUB_S)
+    except Exception as error:  # of whichever HTTP client this huggingface_hub stands on
+        console().print(
+            f"{constants.ENDPOINT} cannot be reached ({type(error).__name__}): only captioners on "
+            "this machine can be used", markup=False, soft_wrap=True,
+        )  # fmt: skip
+        constants.HF_HUB_OFFLINE = True
+
+
+def commit_of(source: str, revision: str | None) -> str | None:
+    """Return the commit of what the hub's cache holds of a hub id."""
+    file = _stored(Loading(source=source, revision=revision), "config.json")
+    found = file and re.search(r"/snapshots/([0-9a-f]{40})/", file.as_posix())
+    return found[1] if found else revision
 
 
 def prompt_of(source: str, revision: str | None) -> str | None:

@@ -24,7 +24,7 @@ from transformers import (
 from medblip.config import DecodeConfig
 from medblip.models.captioner import Generated, TokenBatch
 from medblip.models.decode import Special, stock
-from medblip.models.family import Family
+from medblip.models.family import Family, float_dtype
 from medblip.models.loading import Loading, network_of
 from medblip.models.loss import linear_cross_entropy
 from medblip.models.maps import eager_attention, merge_words
@@ -204,7 +204,7 @@ class QFormerCaptioner(Family):
         """Return the Q-Former's answers as the language model's tokens (B, Q, D)."""
         network = self.network
         if not torch.is_autocast_enabled(embeds.device.type):
-            embeds = embeds.to(network.language_projection.weight.dtype)
+            embeds = embeds.to(float_dtype(network.qformer))
         queries = network.query_tokens.expand(len(embeds), -1, -1)
         how: dict[str, Any] = {"query_embeds": queries, "encoder_hidden_states": embeds}
         if output_attentions:

@@ -22,7 +22,7 @@ from medblip.config import DecodeConfig
 from medblip.errors import CheckpointError, explain
 from medblip.models.captioner import Generated, TokenBatch
 from medblip.models.decode import Special, stock
-from medblip.models.family import Family
+from medblip.models.family import Family, float_dtype
 from medblip.models.loading import Loading, network_of
 from medblip.models.maps import eager_attention, merge_words
 from medblip.models.vlm_inputs import Template, end_of, processed, sees_ahead, side_of
@@ -194,8 +194,7 @@ class VlmCaptioner(Family):
 
     def _plain(self) -> Any:
         """Return the network without PEFT around it."""
-        inner = getattr(self.network, "get_base_model", None)
-        return inner() if inner else self.network
+        return getattr(self.network, "get_base_model", lambda: self.network)()
 
     def _require_causal(self, ids: torch.Tensor, how: dict[str, Any]) -> None:
         """Refuse a network whose tokens see those after them: it would learn to copy. Asked once.
@@ -244,8 +243,7 @@ class VlmCaptioner(Family):
         pixels = embeds.reshape(len(embeds), 3, *self.image_size).float().mul(255)
         pixels = pixels.round().to(torch.uint8)
         images = list(pixels.permute(0, 2, 3, 1).cpu().numpy())
-        one = next(self.network.parameters())
-        kind = one.dtype if one.is_floating_point() else torch.bfloat16  # of quantised weights
+        kind = float_dtype(self.network)
         return {
             name: tensor.to(self.device, kind if tensor.is_floating_point() else tensor.dtype)
             for name, tensor in processed(self.processor, images, prompt).items()

@@ -22,8 +22,9 @@ class Entry:
     Args:
         name: What `--model` and `model.name` take.
         hub: Hub id; "" for the bundled one.
-        family: transformers' `model_type`.
-        parameters: Scalars in it.
+        family: transformers' `model_type`; `image-text-to-text`: any other that its Auto classes
+            know; `remote`: behind an HTTP interface.
+        parameters: Scalars in it; 0 where that depends.
         fp32_gb: Weights in GB, as they are trained.
         bf16_gb: Weights in GB, as they caption on a GPU.
         licence: As the hub page states it.
@@ -45,7 +46,7 @@ class Entry:
 
 
 def list_models() -> list[Entry]:
-    """Return the bundled captioner and the published ones; nothing is downloaded or loaded."""
+    """Return what can be named: nothing is downloaded or loaded."""
     with safe_open(bundled_folder() / "model.safetensors", "numpy") as file:
         count = sum(math.prod(file.get_slice(name).get_shape()) for name in file.keys())  # noqa: SIM118  # not a dict
     found = [
@@ -64,6 +65,21 @@ def list_models() -> list[Entry]:
                 regimes=known.regimes, maps=known.maps, here=is_cached(known.hub),
             )
         )  # fmt: skip
+    found += [
+        Entry(
+            name="any hub id or folder", hub="", family="image-text-to-text", parameters=0,
+            fp32_gb=0, bf16_gb=0, licence="its own",
+            regimes=("lora", "connector", "connector-lora", "adapter", "full", "custom"),
+            maps="per word, image tokens, where they form a square", here=False,
+        ),
+        *(
+            Entry(
+                name=name, hub="", family="remote", parameters=0, fp32_gb=0, bf16_gb=0,
+                licence="the provider's terms", regimes=(), maps="none", here=False,
+            )
+            for name in ("gemini", "gemini:MODEL", "openai:MODEL")
+        ),
+    ]  # fmt: skip
     return found
 
 

@@ -81,4 +81,7 @@ def test_the_list_has_sizes() -> None:
     listed = {one.name: one for one in medblip.list_models()}
     assert listed["bundled"].here
     assert listed["vit-gpt2"].fp32_gb == pytest.approx(0.96)
-    assert set(listed) == {"bundled", *(known.name for known in KNOWN)}
+    kinds = {"any hub id or folder", "gemini", "gemini:MODEL", "openai:MODEL"}
+    assert set(listed) == {"bundled", *(known.name for known in KNOWN)} | kinds
+    assert "connector-lora" in listed["blip2-opt-2.7b"].regimes
+    assert listed["gemini"].regimes == ()

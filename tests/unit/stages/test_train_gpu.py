@@ -19,6 +19,8 @@ from medblip.stages.train.session import Session
 pytestmark = [
     pytest.mark.gpu,
     pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device"),
+    # that an attention is not deterministic by default, and torch.compile's own
+    pytest.mark.filterwarnings("ignore::UserWarning"),
 ]
 
 
