@@ -91,12 +91,15 @@ def prune(checkpoints: Path, keep: int) -> None:
 def reuse(checkpoint: Path, target: Path) -> None:
     """Replace the folder `target` by a checkpoint's model, without its state and as hard links."""
     with staged_directory(target) as folder:
-        for path in checkpoint.iterdir():
-            if path.is_file() and path.name != "COMPLETE":
-                try:
-                    os.link(path, folder / path.name)
-                except OSError:  # a file system without hard links
-                    shutil.copyfile(path, folder / path.name)
+        for path in sorted(checkpoint.rglob("*")):
+            place = path.relative_to(checkpoint)
+            if not path.is_file() or place.parts[0] in ("COMPLETE", "state"):
+                continue
+            (folder / place).parent.mkdir(parents=True, exist_ok=True)  # InstructBLIP has a folder
+            try:
+                os.link(path, folder / place)
+            except OSError:  # a file system without hard links
+                shutil.copyfile(path, folder / place)
 
 
 def _folders(checkpoints: Path) -> list[Path]:

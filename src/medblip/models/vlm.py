@@ -67,8 +67,8 @@ class VlmCaptioner(Family):
 
     @property
     def feature_shape(self) -> tuple[int, int]:
-        """Channels and pixels of an image."""
-        return 3, self.image_size[0] * self.image_size[1]
+        """Channels and pixels."""
+        return 3, math.prod(self.image_size)
 
     def compile(self) -> None:
         """Let torch.compile fuse the language model."""
@@ -118,9 +118,8 @@ class VlmCaptioner(Family):
                 for name, tensor in (one | self._per_token(texts[row], 1, length)).items():
                     found.setdefault(name, []).append(tensor)
             mask = torch.ones(len(rows), length, dtype=torch.int64, device=self.device)
-            return {name: torch.cat(parts) for name, parts in found.items()} | {
-                "attention_mask": mask
-            }
+            joined = {name: torch.cat(parts) for name, parts in found.items()}
+            return joined | {"attention_mask": mask}
 
         with torch.compiler.set_stance("force_eager"):
             made = stock.generate(
@@ -189,8 +188,8 @@ class VlmCaptioner(Family):
             return self.processor.save_pretrained(folder)  # type: ignore[no-any-return]
         self.processor.image_processor.save_pretrained(folder)
         self.tokenizer.save_pretrained(folder)
-        if self.processor.chat_template:
-            (folder / "chat_template.jinja").write_text(self.processor.chat_template)
+        if template := self.processor.chat_template:
+            (folder / "chat_template.jinja").write_text(template)
 
     def _plain(self) -> Any:
         """Return the network without PEFT around it."""
