@@ -8,8 +8,8 @@ from typing import Any
 from transformers import BertTokenizer, BlipImageProcessorPil, BlipProcessor
 
 from medblip.errors import CheckpointError, explain
+from medblip.models.hub import not_loadable
 from medblip.models.known import hub_id
-from medblip.models.loading import not_loadable
 
 __all__ = ["DEFAULT_TOKENIZER", "processor_of"]
 

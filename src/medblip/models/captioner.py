@@ -306,12 +306,12 @@ def _config(source: str, revision: str | None) -> Any:
     from transformers import AutoConfig
 
     if not Path(source).is_dir():
-        from medblip.models.loading import look_for_hub
+        from medblip.models.hub import look_for_hub
 
         look_for_hub()
     try:
         return AutoConfig.from_pretrained(source, revision=revision)
     except (OSError, ValueError) as error:
-        from medblip.models.loading import not_loadable
+        from medblip.models.hub import not_loadable
 
         raise not_loadable(source, error, "a captioner") from error

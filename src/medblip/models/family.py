@@ -17,7 +17,8 @@ from medblip.files import write_json
 from medblip.models.adapters import BOTTLENECK, bottlenecks_of, save_bottlenecks
 from medblip.models.captioner import Generated, TokenBatch
 from medblip.models.decode import Hypothesis, Special
-from medblip.models.loading import Loading, not_loadable, quiet_bars
+from medblip.models.hub import not_loadable
+from medblip.models.loading import Loading, quiet_bars
 from medblip.models.tokens import collate, generated
 
 __all__ = ["Family", "float_dtype"]

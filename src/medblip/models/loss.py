@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch.nn import functional
 
-__all__ = ["linear_cross_entropy"]
+__all__ = ["cross_entropy_of", "linear_cross_entropy"]
 
 #: Rows whose logits are held at once: 256 x 30,524 x 4 bytes are 31 MB. A GPU wants larger pieces,
 #: 125 MB: each costs it a dozen launches.
@@ -120,3 +120,14 @@ class _LinearCrossEntropy(torch.autograd.Function):
 
 def _added(total: torch.Tensor | None, part: torch.Tensor) -> torch.Tensor:
     return part.float() if total is None else total.add_(part)
+
+
+def cross_entropy_of(
+    logits_NV: torch.Tensor, targets_N: torch.Tensor, smoothing: float,
+    weights: torch.Tensor | None,
+) -> torch.Tensor:  # fmt: skip
+    """Return the summed cross-entropy of logits that are there, times weights; a scalar."""
+    losses_N = functional.cross_entropy(
+        logits_NV.float(), targets_N, label_smoothing=smoothing, reduction="none"
+    )
+    return (losses_N if weights is None else losses_N * weights).sum()

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any, Self
 
 import torch
-from torch.nn import functional
 from transformers import (
     AutoConfig,
     AutoTokenizer,
@@ -26,7 +25,7 @@ from medblip.models.captioner import Generated, TokenBatch
 from medblip.models.decode import Special, stock
 from medblip.models.family import Family, float_dtype
 from medblip.models.loading import Loading, network_of
-from medblip.models.loss import linear_cross_entropy
+from medblip.models.loss import cross_entropy_of, linear_cross_entropy
 from medblip.models.maps import eager_attention, merge_words
 
 __all__ = ["QFormerCaptioner"]
@@ -103,11 +102,8 @@ class QFormerCaptioner(Family):
             inputs_embeds=inputs, attention_mask=mask, decoder_input_ids=batch.input_ids,
             decoder_attention_mask=batch.attention_mask, use_cache=False,
         ).logits  # fmt: skip
-        losses_N = functional.cross_entropy(
-            logits_BTV.flatten(0, 1).index_select(0, batch.positions).float(), batch.targets,
-            label_smoothing=smoothing, reduction="none",
-        )  # fmt: skip
-        return (losses_N if weights is None else losses_N * weights).sum()
+        logits_NV = logits_BTV.flatten(0, 1).index_select(0, batch.positions)
+        return cross_entropy_of(logits_NV, batch.targets, smoothing, weights)
 
     @torch.inference_mode()
     def generate(

@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from typing import Any, Self
 
 import torch
-from torch.nn import functional
 from transformers import (
     AutoTokenizer,
     GPT2LMHeadModel,
@@ -24,7 +23,7 @@ from medblip.models.decode import Hypothesis, Searches, Special, stock
 from medblip.models.decode.gpt2 import Gpt2Stack
 from medblip.models.family import Family
 from medblip.models.loading import Loading, network_of
-from medblip.models.loss import linear_cross_entropy
+from medblip.models.loss import cross_entropy_of, linear_cross_entropy
 from medblip.models.maps import eager_attention, merge_words
 
 __all__ = ["VisionEncoderDecoderCaptioner"]
@@ -94,10 +93,7 @@ class VisionEncoderDecoderCaptioner(Family):
                 head.new_zeros(len(head)), batch.targets, smoothing, weights,
             )  # fmt: skip
         logits_ND = decoder(**how).logits.flatten(0, 1).index_select(0, batch.positions)
-        losses_N = functional.cross_entropy(
-            logits_ND.float(), batch.targets, label_smoothing=smoothing, reduction="none"
-        )
-        return (losses_N if weights is None else losses_N * weights).sum()
+        return cross_entropy_of(logits_ND, batch.targets, smoothing, weights)
 
     @torch.inference_mode()
     def generate(

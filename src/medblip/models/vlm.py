@@ -15,7 +15,6 @@ from typing import Any, Self
 
 import numpy as np
 import torch
-from torch.nn import functional
 from transformers import AutoConfig, AutoModelForImageTextToText
 
 from medblip.config import DecodeConfig
@@ -24,6 +23,7 @@ from medblip.models.captioner import Generated, TokenBatch
 from medblip.models.decode import Special, stock
 from medblip.models.family import Family, float_dtype
 from medblip.models.loading import Loading, network_of
+from medblip.models.loss import cross_entropy_of
 from medblip.models.maps import eager_attention, merge_words
 from medblip.models.vlm_inputs import Template, end_of, processed, sees_ahead, side_of
 from medblip.models.vlm_processor import processor_of
@@ -96,10 +96,7 @@ class VlmCaptioner(Family):
         ).logits[:, -seen:]
         row, column = batch.positions // length, batch.positions % length
         logits_NV = logits_BTV.flatten(0, 1).index_select(0, row * seen + column - (length - seen))
-        losses_N = functional.cross_entropy(
-            logits_NV.float(), batch.targets, label_smoothing=smoothing, reduction="none"
-        )
-        return (losses_N if weights is None else losses_N * weights).sum()
+        return cross_entropy_of(logits_NV, batch.targets, smoothing, weights)
 
     @torch.inference_mode()
     def generate(

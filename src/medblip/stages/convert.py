@@ -185,7 +185,8 @@ def _with_weights(source: str) -> Any:
     """Return the network in the type that it is stored in; load_captioner makes it float32."""
     from transformers import BlipForConditionalGeneration
 
-    from medblip.models.loading import not_loadable, quiet_bars
+    from medblip.models.hub import not_loadable
+    from medblip.models.loading import quiet_bars
 
     try:
         with quiet_bars() if Path(source).is_dir() else contextlib.nullcontext():

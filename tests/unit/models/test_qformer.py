@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from published import published
 from tiny_decoders import TEXTS
 from tiny_qformer import INSTRUCTION, QUERIES, qformer_captioner
 from torch.nn import functional
@@ -14,6 +15,7 @@ from torch.nn import functional
 from medblip.config import DecodeConfig, ModelConfig
 from medblip.errors import CheckpointError
 from medblip.models.captioner import load_captioner
+from medblip.models.maps import eager_attention
 from medblip.models.qformer import QFormerCaptioner
 
 FAMILIES = ["blip2-opt", "blip2-t5", "instructblip-t5", "instructblip-llama"]
@@ -148,10 +150,25 @@ def test_a_saved_folder_is_loaded_by_name(
     assert empty.feature_shape == tuple(first.encode(pixels).shape[1:])
 
 
-def test_no_map_per_word(pixels: torch.Tensor) -> None:
-    captioner = qformer_captioner("blip2-opt")
-    with pytest.raises(CheckpointError, match="no map per word"):
-        captioner.word_attention(captioner.encode(pixels), TEXTS)
+@pytest.mark.parametrize("name", ["blip2-opt-2.7b", "blip2-flan-t5-xl", "instructblip-vicuna-7b"])
+def test_a_map_is_the_product_of_two_attentions(name: str, tmp_path: Path) -> None:
+    captioner: Any = load_captioner(ModelConfig(name=str(published(name, tmp_path / name))))
+    pixels = torch.randn(3, 3, 224, 224, generator=torch.Generator().manual_seed(1))
+    ids = captioner.tokenize(TEXTS, 16)
+    with torch.inference_mode():
+        embeds = captioner.encode(pixels)
+        found = captioner.word_attention(embeds, TEXTS)
+        with eager_attention(captioner.network):
+            answers, looked = captioner._looked(embeds)
+            asked = captioner._asked(answers, captioner.collate(ids))
+    torch.testing.assert_close(looked.sum(-1), torch.ones(3, 32))
+    assert (asked.sum(-1) <= 1 + 1e-5).all()
+    first = len(captioner._given()) - 1  # what predicts the first word
+    for row, (words, maps) in enumerate(found):  # here each word is one token
+        assert len(words) == len(ids[row]) - first - 2
+        for place in range(len(words)):
+            product = (asked[row, first + place] @ looked[row])[1:].view(16, 16)
+            torch.testing.assert_close(maps[place], product / product.sum(), rtol=1e-4, atol=1e-6)
 
 
 def test_damaged_folders_are_refused(tmp_path: Path) -> None:
