@@ -28,8 +28,8 @@ help: ## what can be made
 demo: .venv/.installed ## the whole study in miniature: runs/demo/report.html
 	@$(BIN)/medblip demo --out runs/demo
 
-test: .venv/.installed-dev ## the test suite, offline, on the CPU
-	@$(BIN)/python -m pytest -q
+test: .venv/.installed-dev ## the test suite, offline, on the CPU, in two processes
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadfile
 
 test-long: .venv/.installed-dev ## kills, scale, and the demo twice
 	@$(BIN)/python -m pytest -q -m slow
