@@ -62,7 +62,8 @@ class Server:
 
 def number_of(image: Image.Image) -> int:
     """Return the brightness of an image of one grey, in steps of four."""
-    return round(image.convert("L").resize((1, 1)).getpixel((0, 0)) / 4)  # type: ignore[operator]
+    (grey,) = image.convert("L").resize((1, 1)).tobytes()
+    return round(grey / 4)
 
 
 @contextlib.contextmanager

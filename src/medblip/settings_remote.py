@@ -7,7 +7,14 @@ from urllib.parse import urlsplit
 
 from medblip.settings_class import config
 
-__all__ = ["RemoteConfig"]
+__all__ = ["INSTRUCTION", "RemoteConfig"]
+
+#: What a model is asked that follows instructions: a remote one, and one of this machine that was
+#: published without a prompt for captions.
+INSTRUCTION = (
+    "Describe this radiology image in one sentence, as the caption of a figure in a medical "
+    "article. Answer with the caption alone."
+)
 
 
 @config
@@ -33,10 +40,7 @@ class RemoteConfig:
 
     url: str | None = None
     key_env: str | None = None
-    prompt: str = (
-        "Describe this radiology image in one sentence, as the caption of a figure in a medical "
-        "article. Answer with the caption alone."
-    )
+    prompt: str = INSTRUCTION
     temperature: float | None = 0.0
     thinking_tokens: int = 0
     token_field: Literal["auto", "max_tokens", "max_completion_tokens"] = "auto"

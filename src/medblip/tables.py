@@ -304,7 +304,7 @@ def systems_table(study: Studied) -> Table:
     shown = [name for name in ("BLEU-4", "ROUGE-L", "CIDEr-D", "fact-modality", "fact-finding")
              if all(name in row["scores"] for row in study.rows)]  # fmt: skip
     table = Table(
-        title=f"{study.rows[0]['n']} images; p: against the first, paired, Holm, CIDEr-D",
+        title=f"{study.rows[0]['n']} images; p: against {study.baseline}, paired, Holm, CIDEr-D",
         box=None, pad_edge=False, padding=(0, 1, 0, 0),
     )  # fmt: skip
     for column in ("system", *shown, "p", "images/s"):

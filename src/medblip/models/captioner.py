@@ -16,6 +16,7 @@ from medblip.errors import CheckpointError, explain, nearest
 from medblip.models.known import KNOWN, hub_id
 from medblip.remote.names import remote_of
 from medblip.rundir import RunDir
+from medblip.settings_remote import INSTRUCTION
 
 if TYPE_CHECKING:
     import torch
@@ -43,10 +44,6 @@ class Row:
     prompt: str
 
 
-#: What a captioner is asked that follows instructions and was published without a caption prompt.
-INSTRUCTION = (
-    "Write the caption of this radiology figure in one sentence: modality, body region, findings."
-)
 #: transformers' `model_type` -> its family. Prompts: LAVIS blip_caption.py; LAVIS
 #: blip2_caption_*.yaml and arXiv 2301.12597, section 4.2; a template of InstructBLIP's own training
 #: (arXiv 2305.06500, appendix); ViT-GPT2 was trained without.
@@ -187,7 +184,7 @@ def bundled_folder() -> Path:
 
 def load_captioner(
     model: ModelConfig, *, device: str = "cpu", weights: bool = True,
-    numbers: tuple[Numbers, ...] = ("fp32",),
+    numbers: tuple[Numbers, ...] = ("fp32",), spills: bool = False,
 ) -> Captioner:  # fmt: skip
     """Load a captioner by name, folder, run directory or hub id.
 
@@ -197,6 +194,7 @@ def load_captioner(
         weights: False loads tokenizer, image processor and configuration only: enough to tell what
             the captioner would see and learn.
         numbers: How weights are kept where `model.weights` is `auto`: the first of these that fits.
+        spills: Whether main memory may hold what a GPU has no room for: to caption, not to train.
 
     Raises:
         CheckpointError: Nothing loadable is there, it fits nowhere, or no family knows it.
@@ -209,7 +207,7 @@ def load_captioner(
     kind: Any = getattr(importlib.import_module(f"medblip.models.{row.module}"), row.kind)
     how = Loading(
         source=source, revision=model.revision, device=device, weights=weights,
-        numbers=numbers if model.weights == "auto" else (model.weights,),
+        numbers=numbers if model.weights == "auto" else (model.weights,), spills=spills,
     )  # fmt: skip
     captioner: Captioner = kind.load(how, model.prompt)
     return captioner

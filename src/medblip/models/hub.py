@@ -55,7 +55,7 @@ def not_loadable(source: str, error: Exception, expected: str) -> CheckpointErro
                 do="set model.weights=bf16, name a smaller captioner, or free memory",
             )
         )
-    half = list(Path(source).glob("*.incomplete")) if Path(source).is_dir() else []
+    half = list(Path(source).rglob("*.incomplete")) if Path(source).is_dir() else []
     return CheckpointError(
         explain(
             f"{source} cannot be loaded",

@@ -54,6 +54,7 @@ class Loading:
         device: Where to put it.
         weights: False: a shape without numbers.
         numbers: How weights are kept in memory: the first of these that fits.
+        spills: Whether main memory may hold what a GPU has no room for: to caption, not to train.
     """
 
     source: str
@@ -61,6 +62,7 @@ class Loading:
     device: str = "cpu"
     weights: bool = True
     numbers: tuple[Numbers, ...] = ("fp32",)
+    spills: bool = False
 
     @property
     def where(self) -> dict[str, Any]:
@@ -94,7 +96,7 @@ def free_bytes(device: str) -> int | None:
 
 
 def place(
-    name: str, parameters: int, numbers: str, device: str, free: int | None, free_main: int | None
+    name: str, parameters: int, numbers: str, device: str, free: int | None, free_main: int = 0
 ) -> Placing:
     """Choose where weights go from the memory there is.
 
@@ -104,7 +106,7 @@ def place(
         numbers: How they are kept.
         device: Where they are wanted.
         free: Bytes that are free there; None: unknown.
-        free_main: Bytes that are free in main memory.
+        free_main: Bytes that are free in main memory and may be used, too.
 
     Raises:
         CheckpointError: They fit nowhere.
@@ -115,7 +117,7 @@ def place(
         there = "" if free is None else f", where {free / 1e9:.1f} GB are free"
         return Placing(None, f"{what}, on {device}{there}")
     spills = device.startswith("cuda") and numbers in ("fp32", "bf16")
-    if spills and need <= _SHARE * (free + (free_main or 0)):
+    if spills and need <= _SHARE * (free + free_main):
         return Placing(
             "auto",
             f"{what}; {device} has {free / 1e9:.1f} GB free, so the rest stays in main memory, "
@@ -209,13 +211,13 @@ def _made(kind: Any, config: Any) -> Any:
 
 def _chosen(how: Loading, parameters: int) -> tuple[Numbers, Placing]:
     """Return the first numbers that fit, and where they go; the last ones' error if none do."""
-    main = free_bytes("cpu")
-    free = main if how.device == "cpu" else free_bytes(how.device)
+    free = free_bytes(how.device)
     *larger, last = how.numbers
     for numbers in larger:
         with contextlib.suppress(CheckpointError):
-            return numbers, place(how.source, parameters, numbers, how.device, free, 0)
-    return last, place(how.source, parameters, last, how.device, free, main)
+            return numbers, place(how.source, parameters, numbers, how.device, free)
+    spare = (free_bytes("cpu") or 0) if how.spills else 0
+    return last, place(how.source, parameters, last, how.device, free, spare)
 
 
 def _told(numbers: Numbers, device: str) -> dict[str, Any]:

@@ -186,13 +186,15 @@ class QFormerCaptioner(Family):
             out = self.network.language_model(
                 inputs_embeds=inputs, attention_mask=mask, output_attentions=True, use_cache=False
             )
-            return out.attentions[-1].mean(1).float().cpu()[:, count:, :count]  # type: ignore[no-any-return]
+            own: torch.Tensor = out.attentions[-1]
+            return own.mean(1).float().cpu()[:, count:, :count]
         inputs, mask = self._joined(answers, *self._prompt_batch([self.prompt] * len(answers)))
         out = self.network.language_model(
             inputs_embeds=inputs, attention_mask=mask, decoder_input_ids=batch.input_ids,
             decoder_attention_mask=batch.attention_mask, output_attentions=True, use_cache=False,
         )  # fmt: skip
-        return out.cross_attentions[-1].mean(1).float().cpu()[:, :, :count]  # type: ignore[no-any-return]
+        crossed: torch.Tensor = out.cross_attentions[-1]
+        return crossed.mean(1).float().cpu()[:, :, :count]
 
     def _answers(
         self, embeds: torch.Tensor, prompts: list[str], *, output_attentions: bool = False

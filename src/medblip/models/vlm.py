@@ -181,11 +181,10 @@ class VlmCaptioner(Family):
         return found
 
     def _save_processors(self, folder: Path) -> None:
-        if getattr(self.processor, "video_processor", self) is not None:
-            return self.processor.save_pretrained(folder)  # type: ignore[no-any-return]
-        self.processor.image_processor.save_pretrained(folder)
-        self.tokenizer.save_pretrained(folder)
-        if template := self.processor.chat_template:
+        whole = getattr(self.processor, "video_processor", self) is not None
+        for part in [self.processor] if whole else [self.processor.image_processor, self.tokenizer]:
+            part.save_pretrained(folder)
+        if not whole and (template := self.processor.chat_template):
             (folder / "chat_template.jinja").write_text(template)
 
     def _plain(self) -> Any:

@@ -101,7 +101,7 @@ def side_of(image_processor: Any) -> int:
 @torch.no_grad()
 def sees_ahead(network: Any, ids: torch.Tensor, how: dict[str, Any]) -> bool:
     """Whether the logits of a network change with the last token, where they come before it."""
-    was_training = network.training
+    modes = {module: module.training for module in network.modules()}
     network.eval()
     other = ids.clone()
     other[:, -1] = (ids[:, -1] + 1) % 100
@@ -110,5 +110,6 @@ def sees_ahead(network: Any, ids: torch.Tensor, how: dict[str, Any]) -> bool:
         .logits[:, :-1].float()
         for one in (ids, other)
     ]  # fmt: skip
-    network.train(was_training)
+    for module, training in modes.items():  # one by one: what is frozen is not in training mode
+        module.training = training
     return not torch.allclose(said[0], said[1], rtol=1e-3, atol=1e-3)

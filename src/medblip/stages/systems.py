@@ -55,6 +55,7 @@ class Studied:
     Args:
         report: The page; "" for a dry run.
         comparison: JSON of the paired tests.
+        baseline: The first system that could be captioned.
         rows: One per system: name, kind, model, images, and its headline scores; of a dry run what
             is known of the model and whether it is here.
         tests: As `compare` gives them.
@@ -63,6 +64,7 @@ class Studied:
 
     report: str
     comparison: str
+    baseline: str
     rows: tuple[dict[str, Any], ...]
     tests: tuple[dict[str, Any], ...] = ()
     failed: tuple[dict[str, str], ...] = ()
@@ -108,7 +110,9 @@ def compare_systems(
     """
     specs, root = read_list(Path(config)), Path(out)
     if dry_run:
-        return Studied(report="", comparison="", rows=tuple(_planned(spec) for spec in specs))
+        return Studied(
+            report="", comparison="", baseline="", rows=tuple(_planned(spec) for spec in specs)
+        )
     from medblip.stages.compare import compare
     from medblip.stages.evaluate import evaluate
     from medblip.stages.report import report
@@ -150,7 +154,7 @@ def compare_systems(
         comparison=str(compared.comparison_file), title="Comparison of captioners",
     )  # fmt: skip
     return Studied(
-        report=str(page), comparison=str(compared.comparison_file),
+        report=str(page), comparison=str(compared.comparison_file), baseline=next(iter(done)),
         rows=tuple(_row(name, run, split) for name, run in done.items()),
         tests=tuple(compared.rows), failed=tuple(failed),
     )  # fmt: skip

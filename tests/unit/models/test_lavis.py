@@ -107,7 +107,10 @@ def test_a_pretraining_checkpoint_leaves_its_other_heads() -> None:
         ("text_decoder.", {"text_encoder.x": 1, "itm_head.weight": 1}, "not a captioner"),
         ("", {"text_encoder.x": 1}, "a model that answers questions"),
         ("visual_encoder.", {"ln_vision.weight": 1}, "not a captioner"),
-        ("visual_encoder.norm.bias", {"visual_encoder.head.bias": 1}, "1 missing: visual_encoder.norm.bias; 1 unknown: visual_encoder.head.bias"),  # noqa: E501
+        (
+            "visual_encoder.norm.bias", {"visual_encoder.head.bias": 1},
+            "1 missing: visual_encoder.norm.bias; 1 unknown: visual_encoder.head.bias",
+        ),
         ("", {"visual_encoder.blocks.999999999.norm1.bias": 1}, "1 unknown|not the tensors"),
         ("", {"visual_encoder.norm.bias": 7}, r"visual_encoder.norm.bias of shape \(7,\)"),
         ("", {"visual_encoder.pos_embed": 3}, "other ranks"),

@@ -171,6 +171,15 @@ def test_a_map_is_the_product_of_two_attentions(name: str, tmp_path: Path) -> No
             torch.testing.assert_close(maps[place], product / product.sum(), rtol=1e-4, atol=1e-6)
 
 
+def test_a_caption_behind_a_prompt_begins_with_a_blank() -> None:
+    captioner = qformer_captioner("blip2-opt", prompt="a")
+    (ids,) = captioner.tokenize(["chest"], 16)
+    assert captioner.tokenizer.decode(ids, skip_special_tokens=True) == "a chest"
+    assert captioner.label_text(ids) == "chest"
+    (bare,) = qformer_captioner("blip2-opt").tokenize(["chest"], 16)
+    assert captioner.tokenizer.decode(bare, skip_special_tokens=True) == "chest"
+
+
 def test_damaged_folders_are_refused(tmp_path: Path) -> None:
     qformer_captioner("instructblip-t5").save(tmp_path)
     (tmp_path / "model.safetensors").write_bytes(b"no")

@@ -225,7 +225,7 @@ def test_a_cpu_takes_no_more_than_half_of_its_memory(
 ) -> None:
     sizes = []
     for left in (10**12, 1_200_000, 10):
-        monkeypatch.setattr(fit, "_memory_left", lambda left=left: left)
+        monkeypatch.setattr(fit, "free_bytes", lambda device, left=left: left)
         train(cfg, out=tmp_path / f"{left}")
         sizes.append(read_json(tmp_path / f"{left}" / "train.json")["micro_batch_size"])
     assert sizes[0] == 4

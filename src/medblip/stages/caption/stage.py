@@ -222,7 +222,9 @@ def _loaded(job: Job, device: str, world: int) -> tuple[Captioner, str]:
     if device == "cuda" and world > 1:
         device = f"cuda:{os.environ.get('LOCAL_RANK', '0')}"
     bf16 = pick_precision(job.cfg.decode.precision, device) == "bf16"
-    captioner = load_captioner(job.model, device=device, numbers=("bf16",) if bf16 else ("fp32",))
+    captioner = load_captioner(
+        job.model, device=device, numbers=("bf16",) if bf16 else ("fp32",), spills=True
+    )
     return captioner, device
 
 

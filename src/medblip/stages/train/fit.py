@@ -5,17 +5,15 @@ The objective does not depend on how a batch is cut, so a smaller cut changes th
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import gc
-import re
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from medblip.config import RunConfig
 from medblip.errors import RunError, explain
+from medblip.models.loading import free_bytes
 from medblip.progress import console
 from medblip.stages.train.feed import Micro, Work, cut
 from medblip.stages.train.step import Outcome, train_step
@@ -51,7 +49,7 @@ def largest_micro(
         with torch.random.fork_rng(devices=[torch.device(engine.device)]):
             while size > 1 and not _fits(cfg, captioner, engine, part, longest[:size], trainable):
                 size = -(-size // 2)
-    elif (left := _memory_left()) is not None:
+    elif (left := free_bytes("cpu")) is not None:
         with torch.random.fork_rng(), engine.autocast():
             each = kept_bytes(captioner, lambda: _loss(cfg, captioner, part, longest[:1]))
         state = sum(12 * p.numel() for p in trainable)  # gradient and AdamW's two moments
@@ -131,14 +129,6 @@ def _loss(cfg: RunConfig, captioner: Captioner, part: Part, indices: Sequence[in
     images = part.images_on(captioner, part.read(indices))
     embeds = images if part.features is not None else captioner.encode(images)
     return captioner.token_losses(embeds, batch, cfg.optim.label_smoothing)
-
-
-def _memory_left() -> int | None:
-    """Return the bytes that a new process may take before this machine swaps, where it is known."""
-    with contextlib.suppress(OSError):
-        found = re.search(r"MemAvailable:\s+(\d+) kB", Path("/proc/meminfo").read_text())
-        return int(found[1]) * 1024 if found else None
-    return None
 
 
 def _fits(
