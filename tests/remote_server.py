@@ -113,12 +113,10 @@ class _Handler(BaseHTTPRequestHandler):
             state.most_flying = max(state.flying, state.most_flying)
             moves = state.script.get(number, [])
             move = moves.pop(0) if moves else None
-        try:
-            time.sleep(state.delays.get(number, state.delay_s))
-            return self._answer(gemini, headers, number, move)
-        finally:
-            with state.lock:
-                state.flying -= 1
+        time.sleep(state.delays.get(number, state.delay_s))
+        with state.lock:  # before the answer: once it is out, the client may ask again
+            state.flying -= 1
+        return self._answer(gemini, headers, number, move)
 
     def _answer(self, gemini: bool, headers: dict[str, str], number: int, move: Any) -> None:
         state = self.state
