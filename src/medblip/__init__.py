@@ -21,6 +21,7 @@ from typing import Any
 __version__ = "0.1.0"
 
 _HOMES = {
+    "ablate": "medblip.stages.ablate",
     "caption": "medblip.stages.caption",
     "check": "medblip.stages.check",
     "compare": "medblip.stages.compare",
@@ -35,6 +36,7 @@ _HOMES = {
     "plan": "medblip.stages.train.plan",
     "phantoms": "medblip.data.phantoms.generate",
     "prepare": "medblip.stages.prepare",
+    "reproduce": "medblip.stages.reproduce",
     "report": "medblip.stages.report",
     "show": "medblip.stages.show",
     "submit": "medblip.stages.submit",
@@ -47,6 +49,7 @@ _NAMES_THERE = {"phantoms": "generate"}
 __all__ = [
     "MedblipError",
     "__version__",
+    "ablate",
     "caption",
     "check",
     "compare",
@@ -62,6 +65,7 @@ __all__ = [
     "plan",
     "prepare",
     "report",
+    "reproduce",
     "show",
     "submit",
     "train",

@@ -172,9 +172,7 @@ def caption_all(
         console().rule(spec.name)
         run = RunDir(root / _slug(spec.name))
         try:
-            new = _captioned(
-                spec, run, data, split, device, allow_upload=allow_upload, force=force
-            )
+            new = _captioned(spec, run, data, split, device, allow_upload=allow_upload, force=force)
             if new or not run.scores(split).exists():
                 evaluate(run.path, data, split=split, meteor=meteor, device=device, force=True)
         except MedblipError as error:

@@ -125,11 +125,12 @@ def _scoring(ledger: Ledger, run: str, split: str) -> str:
 
 def _machine(ledger: Ledger, run: str) -> str:
     file = f"{run}/environment.json"
+    done = f"{run}/train.json"
     record = ledger.read(file)
     versions = ", ".join(
         f"{name} {ledger.tell(file, 'versions', name, form='word')}"
         for name in ("medblip", "torch", "transformers")
         if name in record["versions"]
     )
-    device = record.get("device_name") or record.get("device", "cpu")
-    return f"Everything ran on {device} with {versions}."
+    device = ledger.tell(done, "device_name", form="word")
+    return f"Training ran on {device} ({ledger.tell(done, 'device', form='word')}) with {versions}."
