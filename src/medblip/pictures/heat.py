@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import io
+import math
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -51,7 +52,7 @@ def strengths(maps: Any) -> tuple[NDArray[np.uint8], NDArray[np.float64]]:
         maps: (words, patches) or (words, rows, columns), each word's of sum 1.
     """
     values = np.asarray(maps, dtype=np.float64)
-    values = values.reshape(len(values), -1)
+    values = values.reshape(len(values), math.prod(values.shape[1:]))  # an empty caption has none
     peaks = values.max(axis=1, initial=0.0)
     scaled = 255 * values / np.maximum(peaks, 1e-12)[:, None]
     return np.round(scaled).clip(0, 255).astype(np.uint8), peaks

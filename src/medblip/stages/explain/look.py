@@ -57,7 +57,7 @@ class Seen:
             "caption": caption,
             "size": list(size),
             "words": list(self.replay.words),
-            "maps": np.round(self.maps.reshape(len(self.maps), -1).astype(float), 5).tolist(),
+            "maps": [np.round(one.astype(float).flatten(), 5).tolist() for one in self.maps],
         }
 
 

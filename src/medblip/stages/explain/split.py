@@ -115,8 +115,8 @@ def _looked(
             grid = seen.replay.grid
     if from_text:
         console().print(
-            f"{from_text} of {len(images)} captions come without the pieces that a search wrote: "
-            "their maps are those of the text, whoever wrote it",
+            f"{from_text} of {len(images)} captions are stored without the pieces that they were "
+            "generated in: their maps are those of the text, whoever wrote it",
             markup=False, highlight=False, soft_wrap=True,
         )  # fmt: skip
     return images, grid
