@@ -15,11 +15,12 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from published import published
 from training_runs import make_data
 
 from medblip import config as configuration
 from medblip.config import DecodeConfig
-from medblip.errors import ConfigError, DataError, MedblipError, RunError
+from medblip.errors import CheckpointError, ConfigError, DataError, MedblipError, RunError
 from medblip.files import read_json
 from medblip.models.blip import BlipCaptioner
 from medblip.models.maps import Looks, Replay
@@ -153,6 +154,49 @@ def test_attention_to_the_bright_patch_lies_on_the_bright_pixels(
         inside = whole[int(found.top) : int(found.bottom), int(found.left) : int(found.right)]
         assert inside.min() == 255
         assert whole.sum() == inside.sum(dtype=np.uint64)
+
+
+@pytest.mark.parametrize(
+    ("name", "views"),
+    [("vit-gpt2", ["last-mean", "rollout", "gradient"]),
+     ("blip2-opt-2.7b", ["last-mean", "mean", "rollout", "gradient"]),
+     ("instructblip-flan-t5-xl", ["last-mean", "rollout", "gradient"]), ("llava", ["last-mean"])],
+)  # fmt: skip
+def test_other_families(name: str, views: list[str], files: list[Path], tmp_path: Path) -> None:
+    folder = published(name, tmp_path / name)
+    for view in views:
+        explained(folder, files[:1], tmp_path / view, view=view, caption="normal chest x-ray")
+        (image,) = read_json(tmp_path / view / "maps.json")["images"]
+        assert image["words"]
+        np.testing.assert_allclose(np.sum(image["maps"], 1), 1, atol=2e-3)
+        with np.load(tmp_path / view / "a.npz", allow_pickle=False) as found:
+            layers, heads, pieces, tokens = found["attention"].shape
+            assert (layers, heads, pieces) == (2, found["attention"].shape[1], len(found["pieces"]))
+            assert tokens == len(image["maps"][0]) + found["unplaced"]
+            assert ("looked" in found) == ("blip" in name and name != "blip-base")
+    if name == "llava":
+        for view in ("rollout", "gradient"):
+            with pytest.raises(CheckpointError, match="no map per word"):
+                explained(folder, files[:1], tmp_path / "none", view=view, caption="normal chest")
+        assert not (tmp_path / "none").exists()
+
+
+def test_a_dicom_file_is_explained_under_no_name_of_a_patient(
+    tiny_folder: Path, tmp_path: Path
+) -> None:
+    pydicom = pytest.importorskip("pydicom")
+    examples = pytest.importorskip("pydicom.data")
+    scan = Path(examples.get_testdata_file("CT_small.dcm"))
+    name = str(pydicom.dcmread(scan).PatientID)
+    file = tmp_path / f"{name}.dcm"
+    shutil.copy(scan, file)
+    result = explained(tiny_folder, [file], tmp_path / "out")
+    assert result.images == 1
+    (image,) = read_json(tmp_path / "out" / "maps.json")["images"]
+    assert image["size"] == [128, 128]
+    assert name not in (tmp_path / "out" / "index.html").read_text()
+    assert name not in (tmp_path / "out" / "maps.json").read_text()
+    assert not [path for path in (tmp_path / "out").iterdir() if name in path.name]
 
 
 def test_a_given_caption_is_said_to_be_one(
