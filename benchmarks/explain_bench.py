@@ -75,7 +75,8 @@ def main() -> None:
             "encode": lambda: captioner.encode(pixels),
             "generate": lambda: captioner.generate(embeds, decode),
             "replay": lambda: captioner.replay(embeds, said),
-            "replay_gradients": lambda: captioner.replay(embeds, said, gradients=True),
+            "replay_gradient": lambda: captioner.replay(embeds, said, gradients="last"),
+            "replay_gradients": lambda: captioner.replay(embeds, said, gradients="all"),
             "vision": lambda: [captioner.vision_attention(one) for one in pixels.split(1)],
         }
         found = {name: measured(do, args.rounds, args.device) for name, do in parts.items()}

@@ -13,6 +13,7 @@ from medblip.models.captioner import TokenBatch
 from medblip.models.decode import Special
 from medblip.models.loading import float_dtype
 from medblip.models.maps import (
+    Gradients,
     Looks,
     Replay,
     eager_attention,
@@ -41,14 +42,15 @@ class Replays(abc.ABC):
 
     def replay(
         self, embeds: torch.Tensor, captions: Sequence[str | Sequence[str]], *,
-        gradients: bool = False,
+        gradients: Gradients = "none",
     ) -> list[Replay]:  # fmt: skip
         """Read given captions once and return all attention to the image; see `Captioner`."""
         rows, columns = self._grid()
         ids = [self._ids_of(one) for one in captions]
         first = len(self._given())
-        with torch.inference_mode(not gradients), torch.set_grad_enabled(gradients):
-            if gradients:  # a graph over attention, whatever is frozen; none over the encoder
+        graph = gradients != "none"
+        with torch.inference_mode(not graph), torch.set_grad_enabled(graph):
+            if graph:  # a graph over attention, whatever is frozen; none over the encoder
                 embeds = embeds.detach().clone().requires_grad_(True)
             looks = self._looks(embeds, self.collate(ids))
             tokens = (looks.bridge[0] if looks.bridge else looks.of_image(looks.layers[0])).shape[
@@ -59,7 +61,7 @@ class Replays(abc.ABC):
                     f"{tokens} image tokens", f"one for each of {rows} x {columns} patches"
                 )
             asks = [_asks(one, first) for one in ids]
-            slopes = gradients_of(looks, asks) if gradients else [None] * len(ids)
+            slopes = gradients_of(looks, asks, gradients)
         logp_BTV = looks.logits.detach().float().log_softmax(-1).cpu()
         layers = [looks.of_image(layer.detach()).float().cpu() for layer in looks.layers]
         bridge = [layer.detach().float().cpu() for layer in looks.bridge]

@@ -141,9 +141,9 @@ def test_a_caption_alone_equals_the_same_among_others(
 ) -> None:
     texts = ["left pleural effusion with nodule", "normal", ""]
     embeds = captioner.encode(pixels[:3])
-    together = captioner.replay(embeds, texts, gradients=True)
+    together = captioner.replay(embeds, texts, gradients="all")
     for row, text in enumerate(texts):
-        (alone,) = captioner.replay(embeds[row : row + 1], [text], gradients=True)
+        (alone,) = captioner.replay(embeds[row : row + 1], [text], gradients="all")
         assert alone.words == together[row].words
         check(together[row].cross, alone.cross)
         assert alone.gradient is not None
@@ -165,7 +165,10 @@ def test_gradients_equal_an_independent_autograd(name: str, tmp_path: Path) -> N
     pixels = torch.randn(1, 3, *ours.image_size, generator=torch.Generator().manual_seed(2))
     with torch.inference_mode():
         embeds = ours.encode(pixels)
-        (one,) = ours.replay(embeds, TEXTS[:1], gradients=True)
+        (one,) = ours.replay(embeds, TEXTS[:1], gradients="all")
+        (quick,) = ours.replay(embeds, TEXTS[:1], gradients="last")
+    scale = float(one.gradient[-1].abs().max())
+    torch.testing.assert_close(quick.gradient[0], one.gradient[-1], rtol=1e-3, atol=1e-5 * scale)
     (ids,) = ours.tokenize(TEXTS[:1], 99)
     first = len(ours._given())
     mixed = []
@@ -192,7 +195,7 @@ def test_a_gradient_says_what_a_little_more_attention_does(
     text = "left pleural effusion"
     captioner.network.double()
     embeds = captioner.encode(pixels[:1])
-    (one,) = captioner.replay(embeds, [text], gradients=True)
+    (one,) = captioner.replay(embeds, [text], gradients="all")
     assert one.gradient is not None
     for layer, head, piece, token in [(0, 1, 2, 5), (1, 3, 1, 0), (0, 0, 0, 16)]:
         block = captioner.network.text_decoder.bert.encoder.layer[layer].crossattention.self
@@ -217,7 +220,7 @@ def test_what_a_family_cannot_give_is_said(tmp_path: Path) -> None:
     ours: Any = load_captioner(ModelConfig(name=str(published("llava", tmp_path / "llava"))))
     pixels = torch.rand(1, 3, *ours.image_size)
     with pytest.raises(CheckpointError, match="no map per word"):
-        ours.replay(ours.encode(pixels), ["normal"], gradients=True)
+        ours.replay(ours.encode(pixels), ["normal"], gradients="all")
     with pytest.raises(CheckpointError, match="no map per word"):
         ours.vision_attention(pixels)
     (one,) = ours.replay(ours.encode(pixels), ["normal chest"])

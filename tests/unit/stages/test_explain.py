@@ -19,6 +19,7 @@ from published import published
 from training_runs import make_data
 
 from medblip import config as configuration
+from medblip.cli import app
 from medblip.config import DecodeConfig
 from medblip.errors import CheckpointError, ConfigError, DataError, MedblipError, RunError
 from medblip.files import read_json
@@ -117,7 +118,7 @@ def test_every_view_is_written_and_differs(
         for other in range(one):
             assert np.abs(maps[one] - maps[other]).max() > 1e-3
     with np.load(tmp_path / "3" / "a.npz", allow_pickle=False) as found:
-        assert found["gradient"].shape == found["attention"].shape
+        assert found["gradient"].shape == (1, *found["attention"].shape[1:])
 
 
 @pytest.mark.parametrize("size", [(64, 64), (192, 64), (48, 160)])
@@ -303,6 +304,21 @@ def test_images_of_a_run_go_into_the_run(run: RunDir, files: list[Path]) -> None
     result = explain(run.path, images=files, device="cpu")
     assert Path(result.page) == run.path / "maps" / "images" / "index.html"
     assert read_json(run.path / "maps" / "images" / "maps.json")["decode"]["max_new_tokens"] == 8
+
+
+def test_the_command(
+    tiny_folder: Path, files: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["explain", str(tiny_folder), *map(str, files), "--out", str(tmp_path / "out"),
+             "--layer", "-2", "--head", "1", "--set", QUICK, "--device", "cpu",
+             "--json"]  # fmt: skip
+    app(words, standalone_mode=False)
+    told = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert told["images"] == 2
+    assert told["view"].endswith("layer -2, head 1")
+    record = read_json(Path(told["maps_file"]))
+    assert record["settings"] == {"name": "layer", "layer": -2, "head": 1}
+    assert Path(told["page"]).exists()
 
 
 def _edit(run: RunDir, change: Any) -> None:
