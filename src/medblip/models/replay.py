@@ -87,8 +87,9 @@ class Replays(abc.ABC):
         pixels = pixels.to(self.device, float_dtype(encoder))
         with self._eager(encoder):
             layers = encoder(pixel_values=pixels, output_attentions=True).attentions
-        tokens = self.feature_shape[0]
-        if not layers or any(one is None or one.shape[-1] != tokens for one in layers):
+        rows, columns = self._grid()
+        tokens = {-1 if one is None else int(one.shape[-1]) for one in layers or [None]}
+        if len(tokens) > 1 or max(tokens) < rows * columns:
             raise no_view("an image encoder of windows or none", "attention over the whole image")
         return torch.stack(layers, 1).float().cpu()
 
@@ -138,11 +139,6 @@ class Replays(abc.ABC):
     @abc.abstractmethod
     def device(self) -> torch.device:
         """Where the weights are."""
-
-    @property
-    @abc.abstractmethod
-    def feature_shape(self) -> tuple[int, int]:
-        """Image tokens and their width."""
 
     @abc.abstractmethod
     def tokenize(self, captions: list[str], max_tokens: int) -> list[list[int]]:

@@ -13,6 +13,8 @@ from transformers import (
     Blip2ForConditionalGeneration,
     BlipForConditionalGeneration,
     InstructBlipForConditionalGeneration,
+    SwinConfig,
+    SwinModel,
     VisionEncoderDecoderModel,
 )
 
@@ -21,6 +23,7 @@ from medblip.errors import CheckpointError
 from medblip.models.blip import BlipCaptioner
 from medblip.models.captioner import load_captioner
 from medblip.models.views import word_maps
+from medblip.models.vision_encoder_decoder import VisionEncoderDecoderCaptioner
 
 KINDS: dict[str, Any] = {
     "blip-base": BlipForConditionalGeneration, "vit-gpt2": VisionEncoderDecoderModel,
@@ -227,6 +230,24 @@ def test_what_a_family_cannot_give_is_said(tmp_path: Path) -> None:
     assert one.cross.shape[0] == 2
     with pytest.raises(CheckpointError, match="image encoder"):
         word_maps(one, "rollout")
+
+
+def test_an_encoder_of_windows_is_refused() -> None:
+    """Swin merges patches on the way, and looks at windows."""
+    plain = ved_captioner()
+    windows = SwinConfig(image_size=32, patch_size=4, embed_dim=8, depths=[1, 1], num_heads=[1, 1],
+                         window_size=4)  # fmt: skip
+    network: Any = VisionEncoderDecoderModel(
+        encoder=SwinModel(windows).eval(), decoder=plain.network.decoder
+    ).eval()
+    for name in ("decoder_start_token_id", "pad_token_id", "eos_token_id"):
+        setattr(network.config, name, 1)
+    ours = VisionEncoderDecoderCaptioner(network, plain._image_processor, plain.tokenizer)
+    pixels = torch.randn(1, 3, 32, 32)
+    with pytest.raises(CheckpointError, match="image tokens"):
+        ours.replay(ours.encode(pixels), ["normal"])
+    with pytest.raises(CheckpointError, match="windows"):
+        ours.vision_attention(pixels)
 
 
 def test_patches_must_cover_the_image(captioner: BlipCaptioner, pixels: torch.Tensor) -> None:

@@ -267,8 +267,9 @@ def test_nothing_of_somebody_else_is_replaced(
         ({"images": ["-"]}, "no list on standard input"),
         ({"images": ["x.png"], "view": "lasst-mean"}, "did you mean last-mean"),
         ({"images": ["x.png"], "view": "mean", "head": 0}, "fixed"),
-        ({"caption": "a nodule"}, "--caption without an image"),
-        ({"out": "x", "overrides": ["decode.num_beams=1"]}, "--out, --set without an image"),
+        ({"images": ["x.png"], "ids": ["1"]}, "--image cannot go with images that are named"),
+        ({"caption": "a nodule"}, "--caption cannot go with a split"),
+        ({"out": "x", "overrides": ["decode.num_beams=1"]}, "--out, --set cannot go with"),
     ],
 )
 def test_what_cannot_be_explained_is_refused(
