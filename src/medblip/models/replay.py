@@ -62,18 +62,18 @@ class Replays(abc.ABC):
                 )
             asks = [_asks(one, first) for one in ids]
             slopes = gradients_of(looks, asks, gradients)
-        logp_BTV = looks.logits.detach().float().log_softmax(-1).cpu()
         layers = [looks.of_image(layer.detach()).float().cpu() for layer in looks.layers]
         bridge = [layer.detach().float().cpu() for layer in looks.bridge]
         found = []
         for row, (one, slope) in enumerate(zip(ids, slopes, strict=True)):
             at, said = asks[row]
+            logp_TV = looks.logits[row, at].detach().float().log_softmax(-1).cpu()
             pieces = self.tokenizer.convert_ids_to_tokens(one[first:-1])
             words, spans = group_words(pieces, self._begins_word, self._word)
             found.append(
                 Replay(
                     pieces=tuple(pieces), words=words, spans=spans, grid=(rows, columns),
-                    logprobs=logp_BTV[row, at, said], gradient=slope,
+                    logprobs=logp_TV.gather(1, said[:, None])[:, 0], gradient=slope,
                     cross=torch.stack([layer[row][:, at] for layer in layers]),
                     bridge=torch.stack([layer[row] for layer in bridge]) if bridge else None,
                 )
