@@ -53,9 +53,8 @@ class Replays(abc.ABC):
             if graph:  # a graph over attention, whatever is frozen; none over the encoder
                 embeds = embeds.detach().clone().requires_grad_(True)
             looks = self._looks(embeds, self.collate(ids))
-            tokens = (looks.bridge[0] if looks.bridge else looks.of_image(looks.layers[0])).shape[
-                -1
-            ]
+            last = looks.bridge[-1] if looks.bridge else looks.of_image(looks.layers[-1])
+            tokens = last.shape[-1]
             if tokens < rows * columns:
                 raise no_view(
                     f"{tokens} image tokens", f"one for each of {rows} x {columns} patches"
