@@ -21,7 +21,8 @@ FOUNDATION = {
     "lexicon",
 }
 LIBRARIES = {
-    "checkpoint", "engine", "flops", "models", "metrics", "data", "power", "remote", "sharded",
+    "checkpoint", "engine", "flops", "models", "metrics", "data", "pictures", "power",
+    "remote", "sharded",
 }  # fmt: skip
 TABLES = {"tables", "tables_ablation", "tables_study"}
 #: What a layer may import of medblip, besides itself.
@@ -36,7 +37,9 @@ MAY = {
     "": set(),  # medblip/__init__.py loads names lazily
 }
 #: Files of stages that stand on others.
-COMPOSED = {"ablate/stage", "ablate/trainings", "demo", "reproduce/steps", "systems"}
+COMPOSED = {
+    "ablate/stage", "ablate/trainings", "demo", "explain/named", "reproduce/steps", "systems",
+}  # fmt: skip
 #: Only this file may name the package.
 ONLY = {"accelerate": "engine.py", "peft": "models/adapters.py"}
 HEAVY = {
@@ -54,6 +57,7 @@ LIGHT = (
         "flops",
         "metrics",
         "data",
+        "pictures",
         "remote",
         "stages",
         "cli",

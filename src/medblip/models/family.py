@@ -18,7 +18,8 @@ from medblip.models.adapters import BOTTLENECK, bottlenecks_of, save_bottlenecks
 from medblip.models.captioner import Generated, TokenBatch
 from medblip.models.decode import Hypothesis, Special
 from medblip.models.hub import not_loadable
-from medblip.models.loading import Loading, quiet_bars
+from medblip.models.loading import Loading, float_dtype, quiet_bars
+from medblip.models.replay import Replays
 from medblip.models.tokens import collate, generated
 
 __all__ = ["Family", "float_dtype"]
@@ -27,7 +28,7 @@ __all__ = ["Family", "float_dtype"]
 _STORAGE = ("dtype", "torch_dtype", "_name_or_path", "transformers_version", "architectures")
 
 
-class Family(abc.ABC):
+class Family(Replays):
     """A network with its processors.
 
     Args:
@@ -169,9 +170,3 @@ class Family(abc.ABC):
             [generated(self.tokenizer, one.ids, one.logprobs) for one in hypotheses]
             for hypotheses in found
         ]
-
-
-def float_dtype(module: Any) -> torch.dtype:
-    """Return the type that a module computes in: weights in 8 or 4 bits are no floats."""
-    kinds = (p.dtype for p in module.parameters() if p.is_floating_point())
-    return next(kinds, torch.bfloat16)
