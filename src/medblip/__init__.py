@@ -22,6 +22,7 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "caption": "medblip.stages.caption",
+    "card": "medblip.stages.card",
     "check": "medblip.stages.check",
     "compare": "medblip.stages.compare",
     "compare_systems": "medblip.stages.systems",
@@ -35,6 +36,7 @@ _HOMES = {
     "plan": "medblip.stages.train.plan",
     "phantoms": "medblip.data.phantoms.generate",
     "prepare": "medblip.stages.prepare",
+    "push": "medblip.stages.push",
     "report": "medblip.stages.report",
     "show": "medblip.stages.show",
     "submit": "medblip.stages.submit",
@@ -48,6 +50,7 @@ __all__ = [
     "MedblipError",
     "__version__",
     "caption",
+    "card",
     "check",
     "compare",
     "compare_systems",
@@ -61,6 +64,7 @@ __all__ = [
     "phantoms",
     "plan",
     "prepare",
+    "push",
     "report",
     "show",
     "submit",

@@ -33,7 +33,8 @@ class RunDir:
     ├── predictions/<split>.jsonl     {id, caption, logprob};  <split>.json: how they were made
     ├── scores/<split>.json           value, interval, n, signature;  .npz: per-image statistics
     ├── maps/<split>.json             per-word cross-attention of a few images
-    └── report.html
+    ├── report.html
+    └── README.md                     the model card
     ```
 
     Args:
