@@ -19,6 +19,7 @@ from medblip.markdown import code, escape, front_matter, table
 from medblip.schema import SCHEMA_VERSION, SPLITS, Example, Reject
 
 __all__ = [
+    "MARK",
     "Tally",
     "card",
     "count_table",
@@ -27,6 +28,10 @@ __all__ = [
     "metadata",
     "size_category",
 ]
+
+
+#: Last line of every card: what carries it may be replaced.
+MARK = "<!-- made by medblip card -->"
 
 
 class Tally:
@@ -134,7 +139,7 @@ def card(name: str, stats: Mapping[str, Any], checked: Mapping[str, Any] | None 
         name, images=stats["images"], licences=stats["licences"], commit=stats.get("commit"),
         source=stats.get("source"),
     )  # fmt: skip
-    return front_matter(about) + "\n" + "\n".join(lines) + "\n"
+    return front_matter(about) + "\n" + "\n".join([*lines, "", MARK]) + "\n"
 
 
 def metadata(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from medblip.data.card import count_table, findings, metadata
+from medblip.data.card import MARK, count_table, findings, metadata
 from medblip.markdown import front_matter
 from medblip.schema import SPLITS
 
@@ -45,4 +45,6 @@ def card(stats: Mapping[str, Any], checked: Mapping[str, Any] | None = None) -> 
     )  # fmt: skip
     lines = [*count_table("licence", {LICENCE: stats["images"]})]
     lines += [*count_table("modality", stats["modalities"]), "", "## What was looked for", ""]
-    return front_matter(about) + "\n" + text + "\n".join([*lines, *findings(checked)]) + "\n"
+    return (
+        front_matter(about) + "\n" + text + "\n".join([*lines, *findings(checked), "", MARK]) + "\n"
+    )

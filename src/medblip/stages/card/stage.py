@@ -6,6 +6,7 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
+from medblip.data.card import MARK
 from medblip.data.card import card as prepared_card
 from medblip.data.phantoms.card import card as phantom_card
 from medblip.errors import DataError, RunError, explain
@@ -16,10 +17,7 @@ from medblip.stages.card.collect import collect, read_source
 from medblip.stages.card.front import metadata
 from medblip.stages.card.sections import SECTIONS, introduction
 
-__all__ = ["MARK", "Carded", "card", "data_card", "model_card"]
-
-#: Last line of every card: what carries it may be replaced.
-MARK = "<!-- made by medblip card -->"
+__all__ = ["Carded", "card", "data_card", "model_card"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -115,8 +113,8 @@ def data_card(data: Path | str) -> str:
             )
         )
     if "licences" not in found.stats:
-        return phantom_card(found.stats, found.checked) + f"\n{MARK}\n"
-    return prepared_card(found.name, found.stats, found.checked) + f"\n{MARK}\n"
+        return phantom_card(found.stats, found.checked)
+    return prepared_card(found.name, found.stats, found.checked)
 
 
 def _model_card(

@@ -41,7 +41,8 @@ def refusals_told(name: str, endpoint: str, token: str, whose: str) -> Iterator[
         lost = next((e for e in chain if isinstance(e, (http.HTTPError, http.InvalidURL,
                      errors.OfflineModeIsEnabled, Unreachable, TimeoutError))), None)  # fmt: skip
         if answered is not None:
-            said = (answered.server_message or "").replace(token, "...")
+            words = [getattr(e, "server_message", None) for e in chain]
+            said = next((w for w in words if w), "").replace(token, "...")
             message = _refused(name, answered.response.status_code, said, whose, endpoint)
         elif lost is not None:
             message = explain(
@@ -53,7 +54,7 @@ def refusals_told(name: str, endpoint: str, token: str, whose: str) -> Iterator[
         else:
             message = explain(
                 f"{name} could not be pushed",
-                got=_first_line(error, token),
+                got=_first_line(chain[-1], token),  # the first cause says most
                 expected="an upload that the hub takes",
                 do=_AGAIN,
             )

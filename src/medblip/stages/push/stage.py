@@ -6,9 +6,10 @@ import dataclasses
 import re
 from pathlib import Path
 
+from medblip.data.card import MARK
 from medblip.errors import ConfigError, explain
 from medblip.rundir import RunDir
-from medblip.stages.card.stage import MARK, data_card, model_card
+from medblip.stages.card.stage import data_card, model_card
 from medblip.stages.push.parcel import Item, captioner_files, score_files
 from medblip.stages.push.upload import send
 

@@ -61,15 +61,18 @@ def send(
         HubError: There is no token, the hub refuses or does not answer, or the repository holds
             what medblip has not written.
     """
-    from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, constants
+    from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, constants, errors
 
     token, whose = _token()
     endpoint = constants.ENDPOINT
     with refusals_told(name, endpoint, token, whose), _patience(PATIENCE_S):
         api = HfApi(endpoint=endpoint, token=token)
         _may_write(within(PATIENCE_S, api.whoami), whose)
-        api.create_repo(name, private=private, repo_type=kind, exist_ok=True)
-        info = api.repo_info(name, repo_type=kind)
+        try:
+            info = api.repo_info(name, repo_type=kind)
+        except errors.RepositoryNotFoundError:
+            api.create_repo(name, private=private, repo_type=kind, exist_ok=True)
+            info = api.repo_info(name, repo_type=kind)
         if private and not info.private:
             raise HubError(
                 explain(
@@ -190,12 +193,17 @@ def _refuse_foreign(
 
 @contextlib.contextmanager
 def _patience(seconds: float) -> Iterator[None]:
-    """Bound the wait for the next byte: the hub's client has no limit of its own."""
-    from huggingface_hub import get_session
+    """Bound the wait for the next byte, and send large files by the LFS protocol.
+
+    The hub's client has no time limit of its own. Its other way for large files, Xet, was still
+    trying after 200 s, without a word, at a hub that does not speak it.
+    """
+    from huggingface_hub import constants, get_session
 
     session: Any = get_session()
-    before, session.timeout = session.timeout, seconds
+    before = session.timeout, constants.HF_HUB_DISABLE_XET
+    session.timeout, constants.HF_HUB_DISABLE_XET = seconds, True
     try:
         yield
     finally:
-        session.timeout = before
+        session.timeout, constants.HF_HUB_DISABLE_XET = before
