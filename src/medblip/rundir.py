@@ -34,7 +34,8 @@ class RunDir:
     ├── scores/<split>.json           value, interval, n, signature;  .npz: per-image statistics
     ├── maps/<split>.json             per-word cross-attention of a few images
     ├── maps/images/                  of named images: index.html, figures, all attention
-    └── report.html
+    ├── report.html
+    └── README.md                     the model card
     ```
 
     Args:
