@@ -19,11 +19,12 @@ from PIL import Image
 from medblip.data.phantoms import encode_mask
 from medblip.errors import DataError, RunError
 from medblip.files import write_json, write_text
+from medblip.pictures import align
 from medblip.rundir import RunDir
 from medblip.schema import Example, Prediction, dump_jsonl
 from medblip.stages.report import report
 from medblip.stages.report.collect import choose_cases, gallery_ids, read_systems
-from medblip.stages.report.gallery import align, pack_maps
+from medblip.stages.report.gallery import pack_maps
 
 NAMES = ("zero-shot", "encoder", "decoder", "full", "lora")
 METRICS = ("BLEU-1", "BLEU-2", "BLEU-4", "ROUGE-L", "CIDEr-D",

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import base64
 import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from medblip.errors import ImageError
+from medblip.metrics.audit import audit_errors, best_reference
 from medblip.metrics.tokenize import tokenize
+from medblip.pictures import align, packed, strengths
 from medblip.stages.report.collect import HEADLINE, Case, System
 from medblip.stages.report.figures import heat_tile, image_uri, outline_uri, thumbnail
 
-__all__ = ["align", "build_card", "pack_maps"]
+__all__ = ["build_card", "pack_maps"]
 
 
 def build_card(case: Case, systems: Sequence[System], best: System, root: Path) -> dict[str, Any]:
@@ -51,39 +49,22 @@ def build_card(case: Case, systems: Sequence[System], best: System, root: Path) 
         "references": [_words(caption, caption.split(), written) for caption in example.captions],
         "alt": f"Image {example.id}. Reference: {example.captions[0]}",
         "licence": example.licence,
+        "errors": sorted(set(_errors(best.captions.get(example.id, ""), example.captions))),
         "captions": [_caption(system, example.id, reference) for system in systems],
         "strip": []
         if mapped is None or image is None
         else [
             {"word": word, "tile": heat_tile(image, strength.reshape(best.grid))}
-            for word, strength in zip(mapped["words"], _strengths(mapped)[0], strict=True)
+            for word, strength in zip(mapped["words"], strengths(mapped["maps"])[0], strict=True)
             if any(letter.isalnum() for letter in word)
         ],
     }
 
 
-def align(caption: str, words: Sequence[str]) -> list[tuple[int, int]] | None:
-    """Find words in their caption, in order and whatever their case.
-
-    A decoder's words are lower-cased and cut at punctuation; the page shows the caption as it is.
-
-    Returns:
-        (start, end) of each word, or None when a word is not found or letters are left over.
-
-    >>> align("T2-weighted MRI.", ["t2", "-", "weighted", "mri", "."])
-    [(0, 2), (2, 3), (3, 11), (12, 15), (15, 16)]
-    """
-    spans, end = [], 0
-    folded = caption.lower()
-    if len(folded) != len(caption):  # a few letters change length: positions would shift
-        return None
-    for word in words:
-        start = folded.find(word.lower(), end)
-        if start < 0 or caption[end:start].strip():
-            return None
-        end = start + len(word)
-        spans.append((start, end))
-    return spans if not caption[end:].strip() else None
+def _errors(caption: str, references: Sequence[str]) -> list[str]:
+    """Return the classes of errors that the audit finds in the best system's caption."""
+    reference = references[best_reference(caption, references)]
+    return [error.kind for error in audit_errors(caption, reference)]
 
 
 def pack_maps(systems: Sequence[System], cases: Sequence[Case]) -> dict[str, Any]:
@@ -99,22 +80,10 @@ def pack_maps(systems: Sequence[System], cases: Sequence[Case]) -> dict[str, Any
     for system in systems:
         images = {}
         for name in sorted(shown & set(system.maps)):
-            strengths, peaks = _strengths(system.maps[name])
-            images[name] = {
-                "peaks": [round(float(peak), 4) for peak in peaks],
-                "data": base64.b64encode(strengths.tobytes()).decode(),
-            }
+            images[name] = packed(system.maps[name]["maps"])
         if images:
             found[system.name] = {"grid": list(system.grid), "images": images}
     return found
-
-
-def _strengths(mapped: dict[str, Any]) -> tuple[NDArray[np.uint8], NDArray[np.float64]]:
-    """Return uint8 (words, patches), 255 at each word's strongest patch, and that patch's share."""
-    maps = np.asarray(mapped["maps"], dtype=np.float64).reshape(len(mapped["words"]), -1)
-    peaks = maps.max(axis=1, initial=0.0)
-    scaled = 255 * maps / np.maximum(peaks, 1e-12)[:, None]
-    return np.round(scaled).clip(0, 255).astype(np.uint8), peaks
 
 
 def _caption(system: System, name: str, reference: set[str]) -> dict[str, Any]:

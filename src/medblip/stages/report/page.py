@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from medblip.errors import RunError, explain
-from medblip.files import write_text
+from medblip.errors import ConfigError, RunError, explain, nearest
+from medblip.files import read_json, write_bytes, write_text
+from medblip.pictures import script
 from medblip.rundir import RunDir
 from medblip.stages.report.collect import (
     HEADLINE,
@@ -22,18 +25,19 @@ from medblip.stages.report.collect import (
     read_split,
     read_systems,
 )
-from medblip.stages.report.figures import COLOURS, DASHES, Line, curve_svg
+from medblip.stages.report.figures import COLOURS, DASHES, Line, cost_chart, curve_svg
 from medblip.stages.report.gallery import build_card, pack_maps
+from medblip.stages.report.sections import sections
+from medblip.stages.report.sheets import metric_names, sheets
 
 __all__ = ["report"]
 
-#: Columns of the score table, in this order; a metric that is not named here follows them.
-_COLUMNS = ("CIDEr-D", "BLEU-1", "BLEU-4", "ROUGE-L",
-            "fact-modality", "fact-region", "fact-finding", "fact-side")  # fmt: skip
-#: In the files and the signatures, but too close to their neighbours for a column of their own.
-_LEFT_OUT = ("BLEU-2", "BLEU-3", "CIDEr", "METEOR-segments", "BERTScore-P", "BERTScore-R")
-#: The clinical audit is a table of its own kind: in the files, not among the columns.
-_OTHER_TABLES = ("audit-", "error-")
+#: Format -> its file or folder in the first run.
+_NAMES = {
+    "html": "report.html", "pdf-ready": "report-print.html", "md": "report.md",
+    "latex": "report-latex", "csv": "report-csv",
+}  # fmt: skip
+
 #: Settings that the table shows even when all systems agree; all others are in the full listing.
 _SHOWN = ("model.name", "freeze.preset", "optim.lr", "train.epochs", "train.batch_size",
           "train.seed", "eval.seed", "decode.num_beams")  # fmt: skip
@@ -48,6 +52,9 @@ def report(
     split: str | None = "test",
     out: Path | str | None = None,
     comparison: Path | str | None = None,
+    ablation: Path | str | None = None,
+    study: Path | str | None = None,
+    format: str = "html",
     title: str | None = None,
     limit: int = 24,
 ) -> Path:
@@ -61,39 +68,81 @@ def report(
         data: Prepared data set, for images and references; None: the first run's.
         split: Which split; when it has no scores or None, the first of test, validation, train
             that has.
-        out: The file; None: `report.html` in the first run.
+        out: The file, or the folder of `latex` and `csv`; None: `report.html`, `report-print.html`,
+            `report.md`, `report-latex` or `report-csv` in the first run.
         comparison: JSON of `compare`; None: without paired tests.
+        ablation: JSON of `ablate`; None: without it.
+        study: JSON of `reproduce`: claims and methods; None: without them.
+        format: `html`; `pdf-ready`, a page for paper: all is unfolded, nothing needs a script;
+            `md`; `latex`, which compiles; `csv`.
         title: Headline; None: the run's name.
         limit: Images in the gallery, 0 or more.
 
     Returns:
-        The file.
+        The file or folder.
 
     Raises:
+        ConfigError: The format is unknown.
         RunError: The runs share no scored split, a file is damaged, `comparison` is of another
             split, or `limit` is negative.
         DataError: The data set is not where the run says it was.
     """
+    _check(format, limit)
+    folders = [RunDir(path) for path in ([runs] if isinstance(runs, str | Path) else runs)]
+    found = find_split(folders, split)
+    systems = read_systems(folders, found)
+    headline = title or (systems[0].name if len(systems) == 1 else "Captioners compared")
+    files = {
+        "compared": None
+        if comparison is None
+        else read_comparison(Path(comparison), found, systems),
+        "ablation": None if ablation is None else read_json(Path(ablation)),
+        "study": None if study is None else read_json(Path(study)),
+    }
+    target = Path(out) if out is not None else folders[0].path / _NAMES[format]
+    if format not in ("html", "pdf-ready"):
+        return _for_programs(format, target, systems, files, headline)
+    root = Path(data) if data is not None else data_root(systems[0])
+    cases = choose_cases(read_split(root, found), systems, limit=limit)
+    page = _view(systems, cases, root) | files | sections(systems, **files)
+    page |= {"title": headline, "split": found, "wanted": split, "paper": format == "pdf-ready"}
+    write_text(target, _render(page))
+    return target
+
+
+def _check(format: str, limit: int) -> None:
+    if format not in _NAMES:
+        raise ConfigError(
+            explain(
+                "unknown format",
+                got=format,
+                expected=", ".join(_NAMES),
+                do=f"did you mean {nearest(format, list(_NAMES))}?",
+            )
+        )
     if limit < 0:
         raise RunError(
             explain("bad limit", got=limit, expected="0 or more images", do="leave --limit out")
         )
-    folders = [RunDir(path) for path in ([runs] if isinstance(runs, str | Path) else runs)]
-    found = find_split(folders, split)
-    systems = read_systems(folders, found)
-    root = Path(data) if data is not None else data_root(systems[0])
-    cases = choose_cases(read_split(root, found), systems, limit=limit)
-    compared = None if comparison is None else read_comparison(Path(comparison), found, systems)
-    page = _view(systems, cases, root)
-    page |= {
-        "title": title or (systems[0].name if len(systems) == 1 else "Captioners compared"),
-        "split": found,
-        "wanted": split,
-        "compared": compared,
-    }
-    target = Path(out) if out is not None else folders[0].report
-    write_text(target, _render(page))
-    return target
+
+
+def _for_programs(
+    format: str, target: Path, systems: list[System], files: dict[str, Any], title: str
+) -> Path:
+    """Write Markdown, LaTeX or CSV; returns the file or folder."""
+    from medblip.stages.report.formats import write_csv, write_latex, write_markdown
+
+    tables = sheets(systems, **files)
+    if format == "csv":
+        return write_csv(target, tables)
+    if format == "md":
+        return write_markdown(target, tables, title=title, study=files["study"])
+    figures = {}
+    if files["ablation"]:
+        chart = cost_chart(files["ablation"], "pdf")
+        write_bytes(target / "figures" / "quality-against-cost.pdf", chart)
+        figures["figures/quality-against-cost.pdf"] = "Quality against training time."
+    return write_latex(target, tables, title=title, study=files["study"], figures=figures)
 
 
 def _render(page: dict[str, Any]) -> str:
@@ -108,11 +157,16 @@ def _render(page: dict[str, Any]) -> str:
     )
     environment.filters["p"] = _p_value
     here = Path(__file__).parent
+    style = (here / "style.css").read_text(encoding="utf-8")
+    code = "" if page["paper"] else script() + (here / "report.js").read_text(encoding="utf-8")
     return environment.get_template("template.html").render(
-        page,
-        style=(here / "style.css").read_text(encoding="utf-8"),
-        script=(here / "report.js").read_text(encoding="utf-8"),
+        page, style=style, script=code, style_hash=_digest(style), script_hash=_digest(code)
     )
+
+
+def _digest(text: str) -> str:
+    """Return what a Content-Security-Policy calls a script or a style by."""
+    return f"sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}"
 
 
 def _view(systems: list[System], cases: list[Case], root: Path) -> dict[str, Any]:
@@ -141,6 +195,7 @@ def _view(systems: list[System], cases: list[Case], root: Path) -> dict[str, Any
         "cards": cards,
         "modalities": sorted({card["modality"] for card in cards if card["modality"]}),
         "kinds": list(dict.fromkeys(card["kind"] for card in cards)),
+        "errors": sorted({kind for card in cards for kind in card["errors"]}),
         "maps": maps,
         "unmapped": [system.name for system in systems if system.name not in maps],
         "synthetic": any("findings" in (case.example.facts or {}) for case in cases),
@@ -150,15 +205,8 @@ def _view(systems: list[System], cases: list[Case], root: Path) -> dict[str, Any
 
 def _metrics(systems: Sequence[System]) -> list[dict[str, Any]]:
     """Return the columns of the score table: name, best value, right end of the interval bars."""
-    present = dict.fromkeys(name for system in systems for name in system.scores["metrics"])
-    names = [name for name in _COLUMNS if name in present]
-    names += [
-        name
-        for name in present
-        if name not in (*_COLUMNS, *_LEFT_OUT) and not name.startswith(_OTHER_TABLES)
-    ]
     columns = []
-    for name in names:
+    for name in metric_names(systems):
         scores = [s.scores["metrics"][name] for s in systems if name in s.scores["metrics"]]
         values = {score["value"] for score in scores}
         top = max(score["ci"][1] for score in scores)
