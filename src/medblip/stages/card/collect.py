@@ -59,6 +59,7 @@ class Material:
         trainable: Of trainable.json.
         network: Of checkpoints/best/config.json.
         own: Of checkpoints/best/medblip.json.
+        chats: Whether the saved processor has a template for conversations.
         split: Whose scores these are; None: there are none.
         scores: Of scores/<split>.json.
         captioned: Of predictions/<split>.json.
@@ -76,6 +77,7 @@ class Material:
     trainable: dict[str, Any]
     network: dict[str, Any]
     own: dict[str, Any]
+    chats: bool
     split: str | None
     scores: dict[str, Any]
     captioned: dict[str, Any]
@@ -131,7 +133,7 @@ def collect(
         environment=_json(run.environment) or captioned.get("environment", {}),
         trained=_json(run.completion), trainable=_json(run.trainable),
         network=_json(run.checkpoint / "config.json", versioned=False),
-        own=_json(run.checkpoint / "medblip.json"), split=chosen,
+        own=_json(run.checkpoint / "medblip.json"), chats=_chats(run.checkpoint), split=chosen,
         scores=_json(run.scores(chosen)) if chosen else {}, captioned=captioned, tests=tests,
         compared=compared, data=source, missing=[],
         scored_on=_scored_on(captioned, config, source),
@@ -180,6 +182,14 @@ def _split(run: RunDir, wanted: str | None) -> str | None:
 def _recorded_data(config: dict[str, Any], captioned: dict[str, Any]) -> Path | None:
     root = (config.get("data") or {}).get("root") or captioned.get("data")
     return Path(root) if root else None
+
+
+def _chats(folder: Path) -> bool:
+    """Whether a template for conversations was saved, in a file of its own or an older place."""
+    older = ("processor_config.json", "chat_template.json", "tokenizer_config.json")
+    return (folder / "chat_template.jinja").exists() or any(
+        _json(folder / name, versioned=False).get("chat_template") for name in older
+    )
 
 
 def _scored_on(captioned: dict[str, Any], config: dict[str, Any], source: Source) -> str:

@@ -223,7 +223,7 @@ def usage(found: Material) -> list[str]:
     if found.adapted:
         lines += ["Plain transformers loads the network without its adapters; use medblip.", ""]
     else:
-        text = snippet(where, family, prompt, found.config.get("decode") or {})
+        text = snippet(where, family, prompt, found.config.get("decode") or {}, chats=found.chats)
         lines += ["```python", text, "```", ""]
     return [
         *lines, "```python", "import medblip", "",
