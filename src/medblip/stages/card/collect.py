@@ -64,6 +64,8 @@ class Material:
         scores: Of scores/<split>.json.
         captioned: Of predictions/<split>.json.
         tests: Rows of comparison.json about this run.
+        weakest: Its groups of images that score below the whole, of the same file.
+        truth: Of maps/<split>.faithfulness.json: whether attention maps say anything.
         compared: What else comparison.json says.
         data: The data set of the training.
         scored_on: Name of the data set whose images were captioned.
@@ -82,6 +84,8 @@ class Material:
     scores: dict[str, Any]
     captioned: dict[str, Any]
     tests: list[dict[str, Any]]
+    weakest: list[dict[str, Any]]
+    truth: dict[str, Any]
     compared: dict[str, Any]
     data: Source
     scored_on: str
@@ -125,7 +129,11 @@ def collect(
     chosen = _split(run, split)
     config = _json(run.config)
     captioned = _json(run.predictions(chosen or "test").with_suffix(".json"))
-    tests, compared = _tests(run, chosen, comparison)
+    compared = _compared(run, chosen, comparison)
+    me = run.path.resolve().name
+    tests, weakest = ([row for row in compared.get(part, []) if row["system"] == me]
+                      for part in ("rows", "weakest"))  # fmt: skip
+    truth = _json(run.maps(chosen or "test").with_suffix(".faithfulness.json"))
     root = data or _recorded_data(config, captioned)
     source = read_source(root, str(_json(run.path / "data.json").get("manifest", "")))
     found = Material(
@@ -135,7 +143,7 @@ def collect(
         network=_json(run.checkpoint / "config.json", versioned=False),
         own=_json(run.checkpoint / "medblip.json"), chats=_chats(run.checkpoint), split=chosen,
         scores=_json(run.scores(chosen)) if chosen else {}, captioned=captioned, tests=tests,
-        compared=compared, data=source, missing=[],
+        compared=compared, weakest=weakest, truth=truth, data=source, missing=[],
         scored_on=_scored_on(captioned, config, source),
     )  # fmt: skip
     found.missing.extend(_missing(found, run))
@@ -211,16 +219,11 @@ def _is_synthetic(stats: dict[str, Any]) -> bool:
     return {"seed", "modalities"} <= stats.keys()
 
 
-def _tests(
-    run: RunDir, split: str | None, comparison: Path | None
-) -> tuple[list[dict[str, Any]], dict[str, Any]]:
-    """Return the paired tests in which this run is the system, and how they were made."""
+def _compared(run: RunDir, split: str | None, comparison: Path | None) -> dict[str, Any]:
+    """Return the comparison with other systems on the same split, or {}."""
     file = comparison or run.path.resolve().parent / "comparison.json"
     record = read_json(file) if comparison or file.exists() else {}
-    if record.get("split") != split:
-        return [], {}
-    rows = [row for row in record.get("rows", []) if row["system"] == run.path.resolve().name]
-    return rows, {k: v for k, v in record.items() if not isinstance(v, list | dict)} if rows else {}
+    return record if record.get("split") == split else {}
 
 
 def _missing(found: Material, run: RunDir) -> list[str]:
