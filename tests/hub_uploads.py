@@ -34,6 +34,9 @@ class UploadHub(Hub):
         self.role = "write"
         #: SHA-256 -> content, as the store of large files has them, committed or not.
         self.large: dict[str, bytes] = {}
+        #: Size of the parts in which a large file is asked for; None: in one.
+        self.part_bytes: int | None = None
+        self.parts: dict[str, bytes] = {}
         #: Bytes after which the next upload is cut off, once each.
         self.upload_cuts: list[int] = []
         #: (part of a URL, seconds): an answer that comes late, each time.
@@ -76,8 +79,13 @@ class UploadHandler(hub_server.Handler):
             if part in path:
                 del self.hub.failures[index]
                 return self._refuse(status, self.hub.words)
+        if self.kind == "cdn" and path.startswith("/part/"):
+            self.hub.parts[path] = body
+            return self._send(200, b"", {"ETag": hashlib.md5(body).hexdigest()})
         if self.kind == "cdn":
             return self._store(path.rpartition("/")[2], body)
+        if path.startswith("/lfs/complete/"):  # the client sends no token here
+            return self._join(path.rpartition("/")[2], json.loads(body))
         if headers.get("authorization", "").removeprefix("Bearer ") not in self.hub.tokens:
             return self._refuse(401, "Invalid user token.")
         parts = [unquote(part) for part in path.strip("/").split("/")]
@@ -150,10 +158,26 @@ class UploadHandler(hub_server.Handler):
             answer = {"oid": one["oid"], "size": one["size"]}
             if one["oid"] not in self.hub.large:
                 verify = {"href": f"{self.hub.endpoint}/lfs/verify"}
-                upload = {"href": f"{self.hub.cdn}/upload/{one['oid']}"}
+                upload: dict[str, Any] = {"href": f"{self.hub.cdn}/upload/{one['oid']}"}
+                if size := self.hub.part_bytes:
+                    parts = range(1, -(-one["size"] // size) + 1)
+                    header = {str(part): f"{self.hub.cdn}/part/{one['oid']}/{part}"
+                              for part in parts}  # fmt: skip
+                    upload = {"href": f"{self.hub.endpoint}/lfs/complete/{one['oid']}",
+                              "header": header | {"chunk_size": str(size)}}  # fmt: skip
                 answer["actions"] = {"upload": upload, "verify": verify}
             objects.append(answer)
         self._json({"transfer": "basic", "objects": objects})
+
+    def _join(self, oid: str, asked: dict[str, Any]) -> None:
+        pieces = [self.hub.parts[f"/part/{oid}/{part['partNumber']}"] for part in asked["parts"]]
+        tags = [hashlib.md5(piece).hexdigest() for piece in pieces]
+        whole = b"".join(pieces)
+        right = hashlib.sha256(whole).hexdigest() == oid
+        if not right or tags != [part["etag"] for part in asked["parts"]]:
+            return self._refuse(400, "parts do not fit")
+        self.hub.large[oid] = whole
+        return self._json({})
 
     def _store(self, oid: str, body: bytes) -> None:
         if hashlib.sha256(body).hexdigest() == oid:

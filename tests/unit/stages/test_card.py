@@ -179,6 +179,21 @@ def test_paired_tests_of_this_run_are_shown(run: Path) -> None:
     assert "Holm" not in model_card(run)
 
 
+def test_weak_groups_and_what_maps_may_say_are_among_the_limits(run: Path) -> None:
+    row = {"system": "run", "metric": "CIDEr-D", "stratum": "modality", "level": "ultrasound",
+           "value": 0.125, "ci": [0.0625, 0.25], "overall": 0.75}  # fmt: skip
+    record = {"schema_version": 1, "split": "test", "rows": [],
+              "weakest": [row, row | {"system": "other", "level": "mri"}]}  # fmt: skip
+    (run.parent / "comparison.json").write_text(json.dumps(record))
+    (run / "maps").mkdir()
+    truth = {"schema_version": 1, "split": "test", "conclusions": ["No better than <chance>."]}
+    (run / "maps" / "test.faithfulness.json").write_text(json.dumps(truth))
+    text = section(model_card(run), "Intended use and limits")
+    assert "(0.7500) where the modality is ultrasound: CIDEr-D 0.1250 [0.0625, 0.2500]" in text
+    assert "mri" not in text
+    assert "- No better than &lt;chance&gt;." in text
+
+
 HOSTILE = (
     'a"b: {x}\\ - [y](javascript:z) <script>alert(1)</script> `c` | d ![e](http://evil) '
     "\n---\nlicense: mit\n# H1\x00\x85\u2028 *f* _g_ \U0001f600 https://evil www.evil.example"

@@ -95,6 +95,13 @@ def test_what_arrives_is_what_the_run_has(run: Path, hub: UploadHub) -> None:
     assert str(run.parent).encode() not in sent  # no path of this machine either
 
 
+def test_a_large_file_goes_in_parts(run: Path, hub: UploadHub) -> None:
+    hub.part_bytes = 50_000
+    medblip.push(run, NAME)
+    assert len(hub.parts) > 3
+    assert {n: d for n, d in hub.files(NAME).items() if n in bytes_of(run)} == bytes_of(run)
+
+
 def test_the_token_goes_to_the_hub_alone(run: Path, hub: UploadHub) -> None:
     medblip.push(run, NAME)
     assert any(r.server == "cdn" for r in hub.requests)

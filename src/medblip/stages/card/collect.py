@@ -59,10 +59,13 @@ class Material:
         trainable: Of trainable.json.
         network: Of checkpoints/best/config.json.
         own: Of checkpoints/best/medblip.json.
+        chats: Whether the saved processor has a template for conversations.
         split: Whose scores these are; None: there are none.
         scores: Of scores/<split>.json.
         captioned: Of predictions/<split>.json.
         tests: Rows of comparison.json about this run.
+        weakest: Its groups of images that score below the whole, of the same file.
+        truth: Of maps/<split>.faithfulness.json: whether attention maps say anything.
         compared: What else comparison.json says.
         data: The data set of the training.
         scored_on: Name of the data set whose images were captioned.
@@ -76,10 +79,13 @@ class Material:
     trainable: dict[str, Any]
     network: dict[str, Any]
     own: dict[str, Any]
+    chats: bool
     split: str | None
     scores: dict[str, Any]
     captioned: dict[str, Any]
     tests: list[dict[str, Any]]
+    weakest: list[dict[str, Any]]
+    truth: dict[str, Any]
     compared: dict[str, Any]
     data: Source
     scored_on: str
@@ -123,7 +129,11 @@ def collect(
     chosen = _split(run, split)
     config = _json(run.config)
     captioned = _json(run.predictions(chosen or "test").with_suffix(".json"))
-    tests, compared = _tests(run, chosen, comparison)
+    compared = _compared(run, chosen, comparison)
+    me = run.path.resolve().name
+    tests, weakest = ([row for row in compared.get(part, []) if row["system"] == me]
+                      for part in ("rows", "weakest"))  # fmt: skip
+    truth = _json(run.maps(chosen or "test").with_suffix(".faithfulness.json"))
     root = data or _recorded_data(config, captioned)
     source = read_source(root, str(_json(run.path / "data.json").get("manifest", "")))
     found = Material(
@@ -131,9 +141,9 @@ def collect(
         environment=_json(run.environment) or captioned.get("environment", {}),
         trained=_json(run.completion), trainable=_json(run.trainable),
         network=_json(run.checkpoint / "config.json", versioned=False),
-        own=_json(run.checkpoint / "medblip.json"), split=chosen,
+        own=_json(run.checkpoint / "medblip.json"), chats=_chats(run.checkpoint), split=chosen,
         scores=_json(run.scores(chosen)) if chosen else {}, captioned=captioned, tests=tests,
-        compared=compared, data=source, missing=[],
+        compared=compared, weakest=weakest, truth=truth, data=source, missing=[],
         scored_on=_scored_on(captioned, config, source),
     )  # fmt: skip
     found.missing.extend(_missing(found, run))
@@ -182,6 +192,14 @@ def _recorded_data(config: dict[str, Any], captioned: dict[str, Any]) -> Path | 
     return Path(root) if root else None
 
 
+def _chats(folder: Path) -> bool:
+    """Whether a template for conversations was saved, in a file of its own or an older place."""
+    older = ("processor_config.json", "chat_template.json", "tokenizer_config.json")
+    return (folder / "chat_template.jinja").exists() or any(
+        _json(folder / name, versioned=False).get("chat_template") for name in older
+    )
+
+
 def _scored_on(captioned: dict[str, Any], config: dict[str, Any], source: Source) -> str:
     """Return the name of the data set of the captions: mostly, that of the training."""
     root = captioned.get("data")
@@ -201,16 +219,11 @@ def _is_synthetic(stats: dict[str, Any]) -> bool:
     return {"seed", "modalities"} <= stats.keys()
 
 
-def _tests(
-    run: RunDir, split: str | None, comparison: Path | None
-) -> tuple[list[dict[str, Any]], dict[str, Any]]:
-    """Return the paired tests in which this run is the system, and how they were made."""
+def _compared(run: RunDir, split: str | None, comparison: Path | None) -> dict[str, Any]:
+    """Return the comparison with other systems on the same split, or {}."""
     file = comparison or run.path.resolve().parent / "comparison.json"
     record = read_json(file) if comparison or file.exists() else {}
-    if record.get("split") != split:
-        return [], {}
-    rows = [row for row in record.get("rows", []) if row["system"] == run.path.resolve().name]
-    return rows, {k: v for k, v in record.items() if not isinstance(v, list | dict)} if rows else {}
+    return record if record.get("split") == split else {}
 
 
 def _missing(found: Material, run: RunDir) -> list[str]:

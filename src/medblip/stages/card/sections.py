@@ -208,6 +208,13 @@ def limits(found: Material) -> list[str]:
         "were not tested.",
         "- Where a decoder looks (attention) is not why it says what it says.",
     ]
+    lines += [f"- {escape(sentence, 400)}" for sentence in found.truth.get("conclusions", [])]
+    for row in found.weakest:
+        lines.append(
+            f"- Weaker than on all images together ({row['overall']:.4f}) where the "
+            f"{escape(row['stratum'])} is {escape(row['level'])}: {escape(row['metric'])} "
+            f"{row['value']:.4f} [{row['ci'][0]:.4f}, {row['ci'][1]:.4f}]."
+        )
     if found.trained and found.data.synthetic:
         lines.append("- Trained on drawn phantoms: it has never seen a patient's image.")
     return lines
@@ -223,7 +230,7 @@ def usage(found: Material) -> list[str]:
     if found.adapted:
         lines += ["Plain transformers loads the network without its adapters; use medblip.", ""]
     else:
-        text = snippet(where, family, prompt, found.config.get("decode") or {})
+        text = snippet(where, family, prompt, found.config.get("decode") or {}, chats=found.chats)
         lines += ["```python", text, "```", ""]
     return [
         *lines, "```python", "import medblip", "",
