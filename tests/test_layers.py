@@ -20,7 +20,17 @@ FOUNDATION = {
     "progress",
     "lexicon",
 }
-LIBRARIES = {"checkpoint", "engine", "flops", "models", "metrics", "data", "remote", "sharded"}
+LIBRARIES = {
+    "checkpoint",
+    "engine",
+    "flops",
+    "models",
+    "metrics",
+    "data",
+    "pictures",
+    "remote",
+    "sharded",
+}
 #: What a layer may import of medblip, besides itself.
 MAY = {
     **{name: FOUNDATION for name in FOUNDATION | LIBRARIES},
@@ -33,7 +43,7 @@ MAY = {
     "": set(),  # medblip/__init__.py loads names lazily
 }
 #: A stage that stands on others.
-COMPOSED = {"demo", "systems"}
+COMPOSED = {"demo", "systems", "named"}  # named: `explain` of images that it captions first
 #: Only this file may name the package.
 ONLY = {"accelerate": "engine.py", "peft": "models/adapters.py"}
 HEAVY = {
@@ -48,6 +58,7 @@ LIGHT = FOUNDATION | {
     "flops",
     "metrics",
     "data",
+    "pictures",
     "remote",
     "stages",
     "cli",

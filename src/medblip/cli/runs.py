@@ -170,20 +170,60 @@ def caption(
 
 @app.command()
 def explain(
-    run: Annotated[Path, typer.Argument(help="Run directory with captions.")],
+    run: Annotated[
+        str,
+        typer.Argument(
+            metavar="MODEL", help="Run directory with captions; with IMAGES any captioner."
+        ),
+    ],
+    images: Annotated[
+        list[str] | None,
+        typer.Argument(help="Image or DICOM files, folders; default: a split of a data set."),
+    ] = None,
     data: Data = None,
     split: Split = "test",
     image: Annotated[list[str] | None, typer.Option(help="Id of an image (repeatable).")] = None,
     limit: Annotated[int, typer.Option(help="How many images, drawn by seed.")] = 24,
     seed: Seed = None,
+    view: Annotated[
+        str | None,
+        typer.Option(help="last-mean (the default), layer, mean, rollout or gradient."),
+    ] = None,
+    layer: Annotated[
+        int | None, typer.Option(help="Of the decoder, from 0 or, from its end, -1.")
+    ] = None,
+    head: Annotated[int | None, typer.Option(help="From 0; default: the mean over heads.")] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", help="Folder for named IMAGES; default: in the run, or explained."),
+    ] = None,
+    caption: Annotated[
+        str | None, typer.Option(help="Explain this caption instead of a generated one.")
+    ] = None,
+    overrides: Overrides = None,
     device: Device = None,
+    force: Force = False,
     as_json: AsJson = False,
 ) -> None:
-    """Write per-word cross-attention maps of captions that the run wrote."""
+    """Show what a captioner looked at for each word, of a run's captions or of any images."""
     from medblip import explain as run_explain
 
     result = run_explain(
-        run, data, split=split, ids=image, limit=limit, seed=seed or 0, device=device or "auto"
+        run,
+        data,
+        images=images or (),
+        split=split,
+        ids=image,
+        limit=limit,
+        seed=seed or 0,
+        view=view,
+        layer=layer,
+        head=head,
+        out=out,
+        caption=caption,
+        overrides=overrides or [],
+        device=device or "auto",
+        force=force,
     )
     finish(result, as_json)
 
