@@ -1,9 +1,10 @@
 """Which words of a caption name which finding, and which words carry content.
 
 A finding is found through the lexicon that phantoms are written with (`medblip.lexicon`): names of
-several words (`effusion in the pleural space`), synonyms, plurals, other spellings; the longest form
-wins, case and hyphens do not matter. A denied finding (`no pneumothorax`) names nothing in the
-image and is left out. A finding that is asserted but not there has no mask: it is counted.
+several words (`effusion in the pleural space`), synonyms, plurals, other spellings; the longest
+form wins, case and hyphens do not matter. A denied finding (`no pneumothorax`) names nothing in the
+image and is left out. A finding that is asserted but not there has no mask: it is counted. Devices
+are left out: their masks are lines, thinner than a patch.
 """
 
 from __future__ import annotations
@@ -18,9 +19,11 @@ __all__ = ["Named", "content_words", "named_findings"]
 
 #: Words of grammar, and of a figure legend's frame: a place in the image tells nothing of them.
 _EMPTY = frozenset(
-    "a an and are as at be but by for from has have in into is it its no not of on or over showing "
-    "shows that the their there this through to towards was well were which with without".split()
-)
+    {"a", "an", "and", "are", "as", "at", "be", "but", "by", "for", "from", "has", "have", "in",
+     "into", "is", "it", "its", "no", "not", "of", "on", "or", "over", "showing", "shows", "that",
+     "the", "their", "there", "this", "through", "to", "towards", "was", "well", "were", "which",
+     "with", "without"}
+)  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,18 +33,12 @@ class Named:
     Args:
         finding: Its name in the lexicon.
         words: Places of its content words in the caption, in order.
-        head: The place of its last content word, the noun of most names.
         real: Whether it is in the image.
     """
 
     finding: str
     words: tuple[int, ...]
     real: bool
-
-    @property
-    def head(self) -> int:
-        """Return the last of its words."""
-        return self.words[-1]
 
 
 def named_findings(caption: Sequence[str], present: Collection[str]) -> list[Named]:

@@ -108,7 +108,8 @@ def uniform_map(grid: tuple[int, int]) -> Floats:
 def random_map(grid: tuple[int, int], rng: np.random.Generator) -> Floats:
     """Return a map whose patches are in random order; its sum is 1."""
     heat = rng.random(grid)
-    return heat / heat.sum()
+    scaled: Floats = heat / heat.sum()
+    return scaled
 
 
 def centre_prior(grid: tuple[int, int], sigma: float = CENTRE_SIGMA) -> Floats:
@@ -121,7 +122,8 @@ def centre_prior(grid: tuple[int, int], sigma: float = CENTRE_SIGMA) -> Floats:
     down, across = (((np.arange(parts) + 0.5) / parts - 0.5) / sigma for parts in grid)
     # to 12 digits, so that patches at the same distance are equal: they share the peak
     heat = np.round(np.exp(-0.5 * (down[:, None] ** 2 + across[None, :] ** 2)), 12)
-    return heat / heat.sum()
+    scaled: Floats = heat / heat.sum()
+    return scaled
 
 
 def area_under(values: Floats, fractions: Floats) -> Floats:

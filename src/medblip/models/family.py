@@ -147,7 +147,7 @@ class Family(Replays):
         batch = self.collate([self._ids_of(one) for one in captions])
         losses_N = self.token_losses(embeds, batch, 0.0, each=True)
         counts = (batch.labels != -100).sum(1).tolist()
-        return list((-losses_N).float().cpu().split(counts))
+        return list(torch.split((-losses_N).float().cpu(), counts))
 
     @abc.abstractmethod
     def token_losses(

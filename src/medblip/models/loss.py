@@ -51,7 +51,9 @@ def linear_cross_entropy(
             cross_entropy_of(
                 functional.linear(rows, weight_VD, bias_V), wanted, smoothing, None, each=True
             )
-            for rows, wanted in zip(hidden_ND.split(size), targets_N.split(size), strict=True)
+            for rows, wanted in zip(
+                torch.split(hidden_ND, size), torch.split(targets_N, size), strict=True
+            )
         ]
         return torch.cat(chunks)
     apply: Any = _LinearCrossEntropy.apply  # untyped in torch
