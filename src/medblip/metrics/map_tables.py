@@ -16,45 +16,61 @@ from medblip.metrics.resampling import scores
 from medblip.metrics.significance import holm, paired_bootstrap
 from medblip.metrics.stored import StoredStatistics
 
-__all__ = ["Table", "compared", "measures", "stored", "tests"]
+__all__ = ["Table", "compared", "measures", "paired_tests", "stored"]
 
 #: (measure, map) -> per image a numerator and a denominator, float64 (images, 2).
 Table = Mapping[tuple[str, str], Floats]
 
 
 def measures(table: Table, *, resamples: int, seed: int) -> list[dict[str, Any]]:
-    """Return a row per measure and map: value, 95 % interval over images, and images that count."""
+    """Return a row per measure and map: value, 95 % interval over images, and images that count.
+
+    Where none counts, value and interval are None.
+    """
+    counted = {key: int((values[:, 1] > 0).sum()) for key, values in table.items()}
+    families = [Statistics(Ratio(_name(key)), table[key]) for key in table if counted[key]]
+    found = scores(families, resamples=resamples, seed=seed)
     rows = []
-    for (measure, kind), values in table.items():
-        counted = int((values[:, 1] > 0).sum())
-        row: dict[str, Any] = {"measure": measure, "map": kind, "value": None, "ci": None}
-        if counted:
-            family = Statistics(Ratio(measure), values[values[:, 1] > 0])
-            score = scores([family], resamples=resamples, seed=seed)[measure]
-            row |= {"value": score.value, "ci": list(score.ci)}
-        rows.append(row | {"n": counted})
+    for key, count in counted.items():
+        row: dict[str, Any] = {"measure": key[0], "map": key[1], "value": None, "ci": None}
+        if count:
+            row |= {"value": found[_name(key)].value, "ci": list(found[_name(key)].ci)}
+        rows.append(row | {"n": count})
     return rows
 
 
-def tests(
+def paired_tests(
     table: Table, pairs: Sequence[tuple[str, str, str]], *, resamples: int, seed: int
 ) -> list[dict[str, Any]]:
     """Return a row per pair (measure, map, baseline): paired bootstrap, Holm over all of them."""
-    rows = []
-    for measure, kind, baseline in pairs:
-        if not {(measure, kind), (measure, baseline)} <= table.keys():
-            continue
-        row = _test(table[measure, kind], table[measure, baseline], resamples, seed)
-        if row is not None:
-            rows.append({"measure": measure, "map": kind, "baseline": baseline} | row)
-    return _corrected(rows)
+    sides: tuple[dict[str, Statistics], dict[str, Statistics]] = ({}, {})
+    kept = {}
+    for pair in pairs:
+        keys = [(pair[0], kind) for kind in pair[1:]]
+        if set(keys) <= table.keys() and all((table[key][:, 1] > 0).any() for key in keys):
+            name = "@".join(pair)
+            kept[name] = pair
+            for side, key in zip(sides, keys, strict=True):
+                side[name] = Statistics(Ratio(name), table[key])
+    if not kept:
+        return []
+    ids = tuple(map(str, range(len(next(iter(table.values()))))))
+    mine, theirs = (StoredStatistics(ids, side, None) for side in sides)
+    found = paired_bootstrap(mine, theirs, resamples=resamples, seed=seed)
+    return _corrected(
+        [
+            {"measure": kept[name][0], "map": kept[name][1], "baseline": kept[name][2],
+             "difference": test.difference, "ci": list(test.ci), "p": test.p}
+            for name, test in found.items()
+        ]
+    )  # fmt: skip
 
 
 def stored(table: Table, ids: Sequence[str], signature: str) -> StoredStatistics:
     """Return the statistics as `save_statistics` keeps them; names are `measure@map`."""
     families = {
-        f"{measure}@{kind}": Statistics(Ratio(f"{measure}@{kind}", signature), values)
-        for (measure, kind), values in table.items()
+        _name(key): Statistics(Ratio(_name(key), signature), values)
+        for key, values in table.items()
     }
     return StoredStatistics(tuple(ids), families, None)
 
@@ -91,17 +107,8 @@ def compared(
     return _corrected(rows)
 
 
-def _test(mine: Floats, theirs: Floats, resamples: int, seed: int) -> dict[str, Any] | None:
-    counts = (mine[:, 1] > 0) & (theirs[:, 1] > 0)
-    if not counts.any():
-        return None
-    ids = tuple(map(str, np.flatnonzero(counts)))
-    sides = [
-        StoredStatistics(ids, {"x": Statistics(Ratio("x"), values[counts])}, None)
-        for values in (mine, theirs)
-    ]
-    test = paired_bootstrap(sides[0], sides[1], resamples=resamples, seed=seed)["x"]
-    return {"difference": test.difference, "ci": list(test.ci), "p": test.p}
+def _name(key: tuple[str, str]) -> str:
+    return "@".join(key)
 
 
 def _corrected(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -96,7 +96,7 @@ def _own(record: Mapping[str, Any]) -> str:
     rows = {row["measure"]: row for row in own["measures"] if row["map"] == "attention"}
     said = (
         f"In its own captions it names {own['named']} findings that are there and {own['false']} "
-        "that are not; these have no mask and are in no figure."
+        "that are not. What is not there has no mask and is in no figure."
     )
     if rows["pointing-game"]["value"] is not None:
         said += f" It points at {_number(rows['pointing-game'])} of those that are there."

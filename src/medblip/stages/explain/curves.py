@@ -43,8 +43,8 @@ Bools = npt.NDArray[np.bool_]
 
 
 def passes(words: int, orders: int) -> int:
-    """Return encoder passes for one image: both ends once, else a point per curve and order."""
-    return 2 + 2 * (len(FRACTIONS) - 2) * (words + orders)
+    """Return encoder passes for one image: its maps, both ends, and each point of each order."""
+    return 3 + 2 * (len(FRACTIONS) - 2) * (words + orders)
 
 
 def blurred(pixels: torch.Tensor) -> torch.Tensor:

@@ -24,7 +24,7 @@ from medblip.errors import RunError
 from medblip.errors import explain as message
 from medblip.files import write_json
 from medblip.metrics.base import Floats
-from medblip.metrics.map_tables import compared, measures, stored, tests
+from medblip.metrics.map_tables import compared, measures, paired_tests, stored
 from medblip.metrics.stored import load_statistics, save_statistics
 from medblip.progress import console, track
 from medblip.rundir import RunDir
@@ -183,7 +183,7 @@ def _summary(found: list[ImageMeasures], seed: int) -> dict[str, Any]:
     rows = measures(rest, resamples=_RESAMPLES, seed=seed)
     return {
         "measures": [row for row in rows if row["value"] is not None],
-        "tests": tests(rest, _TESTED, resamples=_RESAMPLES, seed=seed),
+        "tests": paired_tests(rest, _TESTED, resamples=_RESAMPLES, seed=seed),
         "curves": _curves(found),
         "reference": {"named": sum(one.named for one in found)},
         "own_caption": {

@@ -21,6 +21,7 @@ from medblip.metrics.maps import (
     rank_correlation,
     uniform_map,
 )
+from medblip.schema import Prediction
 from medblip.stages.explain.curves import FRACTIONS, WORDS, Reader, blurred, order_of, shown
 from medblip.stages.explain.look import Seen, View, look
 from medblip.stages.explain.opened import Opened
@@ -56,7 +57,7 @@ class ImageMeasures:
     curves: dict[tuple[str, str], Floats] = dataclasses.field(default_factory=dict)
     falls: float = 0.0
     words_read: int = 0
-    passes: int = 2
+    passes: int = 1
     named: int = 0
     own_named: int = 0
     own_false: int = 0
@@ -83,6 +84,8 @@ def measure_images(
     Raises:
         RunError: Other weights wrote a caption.
     """
+    import torch
+
     from medblip.data.loader import Pixels
     from medblip.data.store import Resize
     from medblip.models.randomised import randomised
@@ -95,12 +98,19 @@ def measure_images(
         indices = list(range(start, min(start + _BATCH, len(opened.examples))))
         batch = pixels.pixel_batch(indices, captioner.image_mean, captioner.image_std)
         batch = batch.to(captioner.device)
-        own = _own_captions(captioner, batch, opened, indices, view)
-        captions = [caption for caption, _ in own]
-        forgot = look(other, batch, captions, view)
+        with torch.inference_mode():
+            embeds = captioner.encode(batch)  # of the one that forgot, too: it sees the same
+        made = [opened.made[index] for index in indices]
+        own = _own_captions(captioner, batch, embeds, made, view)
+        forgot = look(other, batch, [caption for caption, _ in own], view, embeds)
         blurry = blurred(batch)
         masked = [_masks(opened.examples[index].facts) for index in indices]
-        replayed = _references(captioner, other, batch, opened, indices, masked, view)
+        references = [opened.examples[index].captions[0] for index in indices]
+        replayed = [
+            look(one, batch, references, view, embeds)
+            for one in (captioner, other)
+            if any(masks is not None for masks in masked)
+        ]
         for row, index in enumerate(indices):
             rng = np.random.default_rng([seed, index])
             found = ImageMeasures()
@@ -109,38 +119,30 @@ def measure_images(
                             seen.replay.grid)  # fmt: skip
             _similarity(found, seen, forgot[row], rng)
             _curves(found, seen, reader, rng)
-            if masked[row] is not None:
-                _against_masks(found, seen, *replayed[row], masked[row], tolerance)
+            if (masks := masked[row]) is not None:
+                reference, forgotten = (one[row] for one in replayed)
+                _against_masks(found, seen, reference, forgotten, masks, tolerance)
             yield found
 
 
 def _own_captions(
-    captioner: Captioner, batch: torch.Tensor, opened: Opened, indices: Sequence[int], view: View
-) -> list[tuple[str | Sequence[str], Seen]]:
-    """Return captions as pieces where these say it, and what was seen."""
-    made = [opened.made[index] for index in indices]
+    captioner: Captioner, batch: torch.Tensor, embeds: torch.Tensor, made: Sequence[Prediction],
+    view: View,
+) -> list[tuple[str | Sequence[str], Seen]]:  # fmt: skip
+    """Return captions, as pieces where these are what was written, and what was seen."""
     found: list[tuple[str | Sequence[str], Seen]] = []
-    first = look(captioner, batch, [one.tokens or one.caption for one in made], view)
+    first = look(captioner, batch, [one.tokens or one.caption for one in made], view, embeds)
     for row, (one, seen) in enumerate(zip(made, first, strict=True)):
         if one.tokens and says(seen, one.caption):
             require_own(seen, one)
             found.append((one.tokens, seen))
-        else:
-            (again,) = look(captioner, batch[row : row + 1], [one.caption], view)
+        elif one.tokens:  # other pieces than its text
+            part = slice(row, row + 1)
+            (again,) = look(captioner, batch[part], [one.caption], view, embeds[part])
             found.append((one.caption, again))
+        else:
+            found.append((one.caption, seen))
     return found
-
-
-def _references(
-    captioner: Captioner, other: Captioner, batch: torch.Tensor, opened: Opened,
-    indices: Sequence[int], masked: Sequence[Mapping[str, Mask] | None], view: View,
-) -> list[tuple[Seen, Seen]]:  # fmt: skip
-    """Return what both captioners see for the first reference; nothing where there is no mask."""
-    if not any(masked):
-        return []
-    captions = [opened.examples[index].captions[0] for index in indices]
-    seen, forgot = (look(one, batch, captions, view) for one in (captioner, other))
-    return list(zip(seen, forgot, strict=True))
 
 
 def _masks(facts: Mapping[str, Any] | None) -> dict[str, Mask] | None:
@@ -152,13 +154,12 @@ def _masks(facts: Mapping[str, Any] | None) -> dict[str, Mask] | None:
 
 def _against_masks(
     found: ImageMeasures, seen: Seen, reference: Seen, forgot: Seen,
-    masks: Mapping[str, Mask] | None, tolerance: float,
+    masks: Mapping[str, Mask], tolerance: float,
 ) -> None:  # fmt: skip
     """Add pointing game and mass in the mask, of the reference and of the own caption.
 
     A finding's map is the mean over the content words that name it.
     """
-    assert masks is not None
     grid = reference.replay.grid
     named = [one for one in named_findings(reference.replay.words, masks) if one.real]
     found.named = len(named)
@@ -216,6 +217,7 @@ def _curves(found: ImageMeasures, seen: Seen, reader: Reader, rng: np.random.Gen
     if not words:
         return
     reader = dataclasses.replace(reader, spans=[seen.replay.spans[word] for word in words])
+    found.passes += 2
     sharp, blurry = reader.read(np.array([[True], [False]]).repeat(grid[0] * grid[1], 1))
     losses = sharp - blurry
     needed = [at for at in np.argsort(-losses, kind="stable")[:WORDS] if losses[at] > 0]
