@@ -13,16 +13,18 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from published import published
 from torch import nn
 from typer.testing import CliRunner
 
 import medblip
 from medblip.cli import app
-from medblip.config import BUNDLED
+from medblip.config import BUNDLED, ModelConfig
 from medblip.data.phantoms.masks import encode_mask
 from medblip.errors import ConfigError, MetricError, RunError
 from medblip.files import read_json, write_text
 from medblip.models.blip import BlipCaptioner
+from medblip.models.captioner import load_captioner
 from medblip.models.maps import Replay
 from medblip.rundir import RunDir
 from medblip.schema import Example, Prediction, dump_jsonl
@@ -150,6 +152,25 @@ def test_a_captioner_that_looks_is_seen_to_look(tmp_path: Path) -> None:
     assert torch.equal(captioner.network.text.weight, torch.eye(16)), "the original was changed"
 
 
+@pytest.mark.parametrize("name", ["vit-gpt2", "blip2-opt-2.7b", "llava"])
+def test_every_kind_of_captioner_is_measured(name: str, tmp_path: Path) -> None:
+    captioner = load_captioner(ModelConfig(name=str(published(name, tmp_path / name))))
+    made = opened(captioner, tmp_path, 2)
+    passed: list[int] = []
+    encode = captioner.encode
+    captioner.encode = lambda x: (passed.append(len(x)), encode(x))[1]  # type: ignore[method-assign]
+    found = list(measure_images(made, View(), 0.5, 0))
+    assert sum(passed) == sum(one.passes for one in found) <= 2 * passes(3, 2)
+    assert sum(one.words_read for one in found) > 0
+    assert [(one.named, one.missed) for one in found] == [(1, 0)] * 2
+    for one in (one for one in found if one.words_read):
+        for kind in ("attention", "random", "centre"):
+            gone, come = (one.curves[measure, kind] for measure in ("deletion", "insertion"))
+            np.testing.assert_allclose(gone[[0, -1]], [one.falls, 0])
+            np.testing.assert_allclose(come[[0, -1]], [0, one.falls])
+            assert np.isfinite([gone, come]).all()
+
+
 def test_normal_images_have_nothing_to_point_at(tmp_path: Path) -> None:
     made = opened(Handmade(looks=True), tmp_path, 3)
     normal = [dataclasses.replace(one, facts={"findings": []}) for one in made.examples]
@@ -157,6 +178,18 @@ def test_normal_images_have_nothing_to_point_at(tmp_path: Path) -> None:
     assert [one.sums["pointing-game", "attention"] for one in found] == [(0.0, 0.0)] * 3
     assert [one.sums["found-and-pointed", "attention"] for one in found] == [(0.0, 0.0)] * 3
     assert [one.own_false for one in found] == [1, 1, 1], "the nodule that it names is not there"
+
+
+def test_a_finding_that_no_word_names_is_counted(tmp_path: Path) -> None:
+    made = opened(Handmade(looks=True), tmp_path, 2)
+    (finding,) = made.examples[0].facts["findings"]  # type: ignore[index]
+    facts = {"findings": [finding, finding | {"name": "gallstone"}]}
+    made.examples[0] = dataclasses.replace(made.examples[0], facts=facts)
+    first, second = measure_images(made, View(), 0.0, 0)
+    assert (first.named, first.missed) == (1, 1)
+    assert (second.named, second.missed) == (1, 0)
+    # it names and points at one of two
+    assert first.sums["found-and-pointed", "attention"] == (1.0, 2.0)
 
 
 def test_a_captioner_that_looks_nowhere_is_no_better_than_random(tmp_path: Path) -> None:
@@ -203,6 +236,7 @@ def test_the_file_holds_what_readers_expect(tmp_path: Path) -> None:
     assert curves["fractions"] == list(FRACTIONS)
     assert set(curves["deletion"]) == set(curves["insertion"]) == {"attention", "random", "centre"}
     assert all(len(one) == len(FRACTIONS) for one in curves["deletion"].values())
+    assert record["reference"] == {"named": 30, "missed": 0}
     assert record["own_caption"]["named"] == 30
     assert record["own_caption"]["false"] == 0
     # what was counted is what the encoder did, and no more than what is announced
@@ -304,7 +338,7 @@ def record(**values: tuple[float, float]) -> dict[str, Any]:
            for m in ("pointing-game", "found-and-pointed")]  # fmt: skip
     return {
         "split": "test", "view": "last layer", "n": 9, "measures": rows, "tests": tests,
-        "tolerance": "none", "reference": {"named": 12},
+        "tolerance": "none", "reference": {"named": 12, "missed": 0},
         "own_caption": {"named": 4, "false": 3, "measures": own},
     }  # fmt: skip
 

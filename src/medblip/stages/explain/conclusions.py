@@ -79,6 +79,10 @@ def _pointing(record: Mapping[str, Any]) -> str:
         f"in {_value(record, 'pointing-game', 'random')}, the centre prior in "
         f"{_value(record, 'pointing-game', 'centre')}: {_than(against['random'], 'random')}, and "
         f"{_than(against['centre'], 'the centre prior')}."
+    ) + (
+        f" {record['reference']['missed']} findings are named in no words that the captioner knows."
+        if record["reference"]["missed"]
+        else ""
     )
 
 

@@ -185,7 +185,10 @@ def _summary(found: list[ImageMeasures], seed: int) -> dict[str, Any]:
         "measures": [row for row in rows if row["value"] is not None],
         "tests": paired_tests(rest, _TESTED, resamples=_RESAMPLES, seed=seed),
         "curves": _curves(found),
-        "reference": {"named": sum(one.named for one in found)},
+        "reference": {
+            "named": sum(one.named for one in found),
+            "missed": sum(one.missed for one in found),
+        },
         "own_caption": {
             "named": sum(one.own_named for one in found),
             "false": sum(one.own_false for one in found),

@@ -49,6 +49,7 @@ class ImageMeasures:
         words_read: How many words the curves read.
         passes: Through the image encoder.
         named: Findings that the reference names, with a mask.
+        missed: Findings with a mask that the reference does not name in words of the vocabulary.
         own_named: The same of the captioner's own caption.
         own_false: Findings that it names and that are not there.
     """
@@ -59,6 +60,7 @@ class ImageMeasures:
     words_read: int = 0
     passes: int = 1
     named: int = 0
+    missed: int = 0
     own_named: int = 0
     own_false: int = 0
 
@@ -163,6 +165,7 @@ def _against_masks(
     grid = reference.replay.grid
     named = [one for one in named_findings(reference.replay.words, masks) if one.real]
     found.named = len(named)
+    found.missed = len(masks.keys() - {one.finding for one in named})
     for kind, heats in {
         "attention": [_mean_map(reference, one.words) for one in named],
         "random": [uniform_map(grid) for _ in named],  # its expected value, exactly
