@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from medblip.models.loading import Numbers
-    from medblip.models.maps import Replay
+    from medblip.models.maps import Gradients, Replay
 
 __all__ = [
     "Captioner",
@@ -193,7 +193,7 @@ class Captioner(Protocol):
 
     def replay(
         self, embeds: torch.Tensor, captions: Sequence[str | Sequence[str]], *,
-        gradients: bool = False,
+        gradients: Gradients = "none",
     ) -> list[Replay]:  # fmt: skip
         """Read given captions once, by eager attention; return what all layers and heads looked at.
 
@@ -201,7 +201,8 @@ class Captioner(Protocol):
             embeds: (B, P, D), from `encode`.
             captions: Of these images: text, or the pieces that were generated
                 (`Generated.tokens`): text may be cut into other pieces than those it came from.
-            gradients: Also of each piece's log-probability: one backward pass per piece.
+            gradients: Also of each piece's log-probability with respect to its own attention: of
+                the `last` layer (one backward pass) or of `all` (one per piece).
 
         Raises:
             CheckpointError: This captioner's attention cannot be laid over an image.

@@ -9,13 +9,25 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
 from medblip.errors import CheckpointError, explain
 
-__all__ = ["Looks", "Replay", "eager_attention", "gradients_of", "group_words", "no_view"]
+__all__ = [
+    "Gradients",
+    "Looks",
+    "Replay",
+    "eager_attention",
+    "gradients_of",
+    "group_words",
+    "no_view",
+]
+
+
+#: Of no layer, of the last one (one backward pass), or of all (one per piece).
+Gradients = Literal["none", "last", "all"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,7 +69,8 @@ class Replay:
         cross: (L, H, T, K). Where the decoder has a cross-attention to the image alone, a row sums
             to 1. Where a language model sees image and text as one sequence, or a Q-Former's
             answers beside a prompt, a row is the part that falls on the image: at most 1.
-        gradient: Of each piece's own log-probability, (L, H, T, K); None when not asked for.
+        gradient: Of each piece's own log-probability: (L, H, T, K) of all layers, (1, H, T, K) of
+            the last one, or None, as was asked for.
         bridge: (L, H, Q, P) of a Q-Former; None elsewhere, where K is P.
     """
 
@@ -100,28 +113,36 @@ def group_words(
     return tuple(text(list(pieces[first:last])) for first, last in spans), spans
 
 
-def gradients_of(looks: Looks, rows: Sequence[torch.Tensor]) -> list[torch.Tensor]:
-    """Return d log p(piece) / d attention of that piece's own row, per caption (L, H, T, K).
+def gradients_of(
+    looks: Looks, rows: Sequence[torch.Tensor], asked: Gradients
+) -> list[torch.Tensor | None]:
+    """Return d log p(piece) / d attention of that piece's own row, per caption (L or 1, H, T, K).
 
-    One backward pass per piece: earlier rows of all but the last layer reach later pieces through
-    self-attention, so that one pass over the sum would mix pieces.
+    A row of the last layer reaches its own piece alone, so that one backward pass over the sum of
+    all pieces gives it. Earlier layers' rows reach later pieces through self-attention, too: there
+    each piece has a pass of its own.
 
     Args:
         looks: With its graph.
         rows: Per caption, positions that predict (T,) and what each predicts (T,), as (2, T).
+        asked: Of which layers.
     """
+    if asked == "none":
+        return [None] * len(rows)
+    layers = looks.layers if asked == "all" else looks.layers[-1:]
     logp = looks.logits.float().log_softmax(-1)
+    longest = max(one.shape[1] for one in rows)
+    # rows of pieces whose gradient comes of one pass
+    each = [slice(t, t + 1) for t in range(max(1, longest))]
+    passes = each if asked == "all" else [slice(0, longest)]
     kept: list[list[torch.Tensor]] = [[] for _ in rows]
-    for step in range(max(one.shape[1] for one in rows)):
-        long = [b for b, one in enumerate(rows) if step < one.shape[1]]
-        total = torch.stack([logp[b, rows[b][0, step], rows[b][1, step]] for b in long]).sum()
-        found = torch.autograd.grad(total, looks.layers, retain_graph=True)
-        slopes = [looks.of_image(layer) for layer in found]
-        for b in long:
-            at = rows[b][0, step]
-            kept[b].append(torch.stack([layer[b, :, at] for layer in slopes]).float().cpu())
-    empty = torch.stack([looks.of_image(layer.detach())[0, :, :0] for layer in looks.layers])
-    return [torch.stack(steps, 2) if steps else empty.float().cpu() for steps in kept]
+    for pieces in passes:
+        terms = [logp[b, one[0, pieces], one[1, pieces]] for b, one in enumerate(rows)]
+        found = torch.autograd.grad(torch.cat(terms).sum(), layers, retain_graph=True)
+        slopes = torch.stack([looks.of_image(layer) for layer in found], 1).float().cpu()
+        for b, one in enumerate(rows):
+            kept[b].append(slopes[b][:, :, one[0, pieces]])
+    return [torch.cat(steps, 2) for steps in kept]
 
 
 @contextlib.contextmanager

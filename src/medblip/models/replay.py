@@ -13,6 +13,7 @@ from medblip.models.captioner import TokenBatch
 from medblip.models.decode import Special
 from medblip.models.loading import float_dtype
 from medblip.models.maps import (
+    Gradients,
     Looks,
     Replay,
     eager_attention,
@@ -41,37 +42,37 @@ class Replays(abc.ABC):
 
     def replay(
         self, embeds: torch.Tensor, captions: Sequence[str | Sequence[str]], *,
-        gradients: bool = False,
+        gradients: Gradients = "none",
     ) -> list[Replay]:  # fmt: skip
         """Read given captions once and return all attention to the image; see `Captioner`."""
         rows, columns = self._grid()
         ids = [self._ids_of(one) for one in captions]
         first = len(self._given())
-        with torch.inference_mode(not gradients), torch.set_grad_enabled(gradients):
-            if gradients:  # a graph over attention, whatever is frozen; none over the encoder
+        graph = gradients != "none"
+        with torch.inference_mode(not graph), torch.set_grad_enabled(graph):
+            if graph:  # a graph over attention, whatever is frozen; none over the encoder
                 embeds = embeds.detach().clone().requires_grad_(True)
             looks = self._looks(embeds, self.collate(ids))
-            tokens = (looks.bridge[0] if looks.bridge else looks.of_image(looks.layers[0])).shape[
-                -1
-            ]
+            last = looks.bridge[-1] if looks.bridge else looks.of_image(looks.layers[-1])
+            tokens = last.shape[-1]
             if tokens < rows * columns:
                 raise no_view(
                     f"{tokens} image tokens", f"one for each of {rows} x {columns} patches"
                 )
             asks = [_asks(one, first) for one in ids]
-            slopes = gradients_of(looks, asks) if gradients else [None] * len(ids)
-        logp_BTV = looks.logits.detach().float().log_softmax(-1).cpu()
+            slopes = gradients_of(looks, asks, gradients)
         layers = [looks.of_image(layer.detach()).float().cpu() for layer in looks.layers]
         bridge = [layer.detach().float().cpu() for layer in looks.bridge]
         found = []
         for row, (one, slope) in enumerate(zip(ids, slopes, strict=True)):
             at, said = asks[row]
+            logp_TV = looks.logits[row, at].detach().float().log_softmax(-1).cpu()
             pieces = self.tokenizer.convert_ids_to_tokens(one[first:-1])
             words, spans = group_words(pieces, self._begins_word, self._word)
             found.append(
                 Replay(
                     pieces=tuple(pieces), words=words, spans=spans, grid=(rows, columns),
-                    logprobs=logp_BTV[row, at, said], gradient=slope,
+                    logprobs=logp_TV.gather(1, said[:, None])[:, 0], gradient=slope,
                     cross=torch.stack([layer[row][:, at] for layer in layers]),
                     bridge=torch.stack([layer[row] for layer in bridge]) if bridge else None,
                 )
@@ -85,8 +86,9 @@ class Replays(abc.ABC):
         pixels = pixels.to(self.device, float_dtype(encoder))
         with self._eager(encoder):
             layers = encoder(pixel_values=pixels, output_attentions=True).attentions
-        tokens = self.feature_shape[0]
-        if not layers or any(one is None or one.shape[-1] != tokens for one in layers):
+        rows, columns = self._grid()
+        tokens = {-1 if one is None else int(one.shape[-1]) for one in layers or [None]}
+        if len(tokens) > 1 or max(tokens) < rows * columns:
             raise no_view("an image encoder of windows or none", "attention over the whole image")
         return torch.stack(layers, 1).float().cpu()
 
@@ -136,11 +138,6 @@ class Replays(abc.ABC):
     @abc.abstractmethod
     def device(self) -> torch.device:
         """Where the weights are."""
-
-    @property
-    @abc.abstractmethod
-    def feature_shape(self) -> tuple[int, int]:
-        """Image tokens and their width."""
 
     @abc.abstractmethod
     def tokenize(self, captions: list[str], max_tokens: int) -> list[list[int]]:

@@ -90,19 +90,16 @@ def word_maps(
         CheckpointError: The captioner does not give what the view needs.
     """
     require_view(name, layer, head)
-    cross_LHTK = replay.cross
-    if name == "gradient":
-        if replay.gradient is None:
-            raise no_view("no gradient", "a replay with gradients")
-        # Grad-CAM on attention, as ALBEF grounds words (arXiv 2107.07651) and BLIP's authors do
-        cross_LHTK = (cross_LHTK * replay.gradient).clamp(min=0)
+    layers = len(replay.cross)
     if name == "mean":
-        rows_TK = cross_LHTK.mean((0, 1))
+        rows_TK = replay.cross.mean((0, 1))
     else:
-        rows_HTK = cross_LHTK[_place(layer, len(cross_LHTK), "layer", -1)]
-        rows_TK = (
-            rows_HTK.mean(0) if head is None else rows_HTK[_place(head, len(rows_HTK), "head", 0)]
-        )
+        at = _place(layer, layers, "layer", -1)
+        rows_HTK = replay.cross[at]
+        if name == "gradient":
+            rows_HTK = (rows_HTK * _slope(replay, at)).clamp(min=0)
+        own = None if head is None else _place(head, len(rows_HTK), "head", 0)
+        rows_TK = rows_HTK.mean(0) if own is None else rows_HTK[own]
     if replay.bridge is not None:
         bridge = replay.bridge if name == "mean" else replay.bridge[-1:]
         rows_TK = rows_TK @ bridge.mean((0, 1))
@@ -146,4 +143,16 @@ def _place(number: int | None, count: int, what: str, default: int) -> int:
                 do="count from 0, or from the end with -1",
             )
         )
-    return place
+    return place % count
+
+
+def _slope(replay: Replay, layer: int) -> torch.Tensor:
+    """Return the gradient of a layer (H, T, K): Grad-CAM on attention.
+
+    So ALBEF (arXiv 2107.07651) and BLIP's authors ground words in images.
+    """
+    held = 0 if replay.gradient is None else len(replay.gradient)  # all layers, or the last
+    behind = len(replay.cross) - layer
+    if replay.gradient is None or behind > held:
+        raise no_view("no gradient of that layer", "a replay with gradients")
+    return replay.gradient[-behind]

@@ -24,7 +24,7 @@ from medblip.models.decode import Special, stock
 from medblip.models.family import Family, float_dtype
 from medblip.models.loading import Loading, network_of
 from medblip.models.loss import cross_entropy_of
-from medblip.models.maps import Looks, Replay, eager_attention, no_view
+from medblip.models.maps import Gradients, Looks, Replay, eager_attention, no_view
 from medblip.models.vlm_inputs import Template, end_of, processed, sees_ahead, side_of
 from medblip.models.vlm_processor import processor_of
 
@@ -129,14 +129,14 @@ class VlmCaptioner(Family):
 
     def replay(
         self, embeds: torch.Tensor, captions: Sequence[str | Sequence[str]], *,
-        gradients: bool = False,
+        gradients: Gradients = "none",
     ) -> list[Replay]:  # fmt: skip
         """Read given captions once, one by one; see `Captioner`.
 
         Raises:
             CheckpointError: As there; or gradients are asked for, which stop at the pixels' bytes.
         """
-        if gradients:
+        if gradients != "none":
             raise no_view("a model of pixels in bytes: no gradient", "another view of it", _OTHER)
         found = []
         for row, caption in enumerate(captions):

@@ -13,6 +13,8 @@ from transformers import (
     Blip2ForConditionalGeneration,
     BlipForConditionalGeneration,
     InstructBlipForConditionalGeneration,
+    SwinConfig,
+    SwinModel,
     VisionEncoderDecoderModel,
 )
 
@@ -21,6 +23,7 @@ from medblip.errors import CheckpointError
 from medblip.models.blip import BlipCaptioner
 from medblip.models.captioner import load_captioner
 from medblip.models.views import word_maps
+from medblip.models.vision_encoder_decoder import VisionEncoderDecoderCaptioner
 
 KINDS: dict[str, Any] = {
     "blip-base": BlipForConditionalGeneration, "vit-gpt2": VisionEncoderDecoderModel,
@@ -141,9 +144,9 @@ def test_a_caption_alone_equals_the_same_among_others(
 ) -> None:
     texts = ["left pleural effusion with nodule", "normal", ""]
     embeds = captioner.encode(pixels[:3])
-    together = captioner.replay(embeds, texts, gradients=True)
+    together = captioner.replay(embeds, texts, gradients="all")
     for row, text in enumerate(texts):
-        (alone,) = captioner.replay(embeds[row : row + 1], [text], gradients=True)
+        (alone,) = captioner.replay(embeds[row : row + 1], [text], gradients="all")
         assert alone.words == together[row].words
         check(together[row].cross, alone.cross)
         assert alone.gradient is not None
@@ -165,7 +168,10 @@ def test_gradients_equal_an_independent_autograd(name: str, tmp_path: Path) -> N
     pixels = torch.randn(1, 3, *ours.image_size, generator=torch.Generator().manual_seed(2))
     with torch.inference_mode():
         embeds = ours.encode(pixels)
-        (one,) = ours.replay(embeds, TEXTS[:1], gradients=True)
+        (one,) = ours.replay(embeds, TEXTS[:1], gradients="all")
+        (quick,) = ours.replay(embeds, TEXTS[:1], gradients="last")
+    scale = float(one.gradient[-1].abs().max())
+    torch.testing.assert_close(quick.gradient[0], one.gradient[-1], rtol=1e-3, atol=1e-5 * scale)
     (ids,) = ours.tokenize(TEXTS[:1], 99)
     first = len(ours._given())
     mixed = []
@@ -192,7 +198,7 @@ def test_a_gradient_says_what_a_little_more_attention_does(
     text = "left pleural effusion"
     captioner.network.double()
     embeds = captioner.encode(pixels[:1])
-    (one,) = captioner.replay(embeds, [text], gradients=True)
+    (one,) = captioner.replay(embeds, [text], gradients="all")
     assert one.gradient is not None
     for layer, head, piece, token in [(0, 1, 2, 5), (1, 3, 1, 0), (0, 0, 0, 16)]:
         block = captioner.network.text_decoder.bert.encoder.layer[layer].crossattention.self
@@ -217,13 +223,31 @@ def test_what_a_family_cannot_give_is_said(tmp_path: Path) -> None:
     ours: Any = load_captioner(ModelConfig(name=str(published("llava", tmp_path / "llava"))))
     pixels = torch.rand(1, 3, *ours.image_size)
     with pytest.raises(CheckpointError, match="no map per word"):
-        ours.replay(ours.encode(pixels), ["normal"], gradients=True)
+        ours.replay(ours.encode(pixels), ["normal"], gradients="all")
     with pytest.raises(CheckpointError, match="no map per word"):
         ours.vision_attention(pixels)
     (one,) = ours.replay(ours.encode(pixels), ["normal chest"])
     assert one.cross.shape[0] == 2
     with pytest.raises(CheckpointError, match="image encoder"):
         word_maps(one, "rollout")
+
+
+def test_an_encoder_of_windows_is_refused() -> None:
+    """Swin merges patches on the way, and looks at windows."""
+    plain = ved_captioner()
+    windows = SwinConfig(image_size=32, patch_size=4, embed_dim=8, depths=[1, 1], num_heads=[1, 1],
+                         window_size=4)  # fmt: skip
+    network: Any = VisionEncoderDecoderModel(
+        encoder=SwinModel(windows).eval(), decoder=plain.network.decoder
+    ).eval()
+    for name in ("decoder_start_token_id", "pad_token_id", "eos_token_id"):
+        setattr(network.config, name, 1)
+    ours = VisionEncoderDecoderCaptioner(network, plain._image_processor, plain.tokenizer)
+    pixels = torch.randn(1, 3, 32, 32)
+    with pytest.raises(CheckpointError, match="image tokens"):
+        ours.replay(ours.encode(pixels), ["normal"])
+    with pytest.raises(CheckpointError, match="windows"):
+        ours.vision_attention(pixels)
 
 
 def test_patches_must_cover_the_image(captioner: BlipCaptioner, pixels: torch.Tensor) -> None:

@@ -126,6 +126,10 @@ def test_views_that_lack_something_are_no_empty_maps() -> None:
         word_maps(bare, "gradient")
     with pytest.raises(CheckpointError, match="image encoder"):
         word_maps(bare, "rollout")
+    last = Replay(**{**plain.__dict__, "gradient": plain.gradient[-1:]})  # type: ignore[index]
+    assert torch.equal(word_maps(last, "gradient"), word_maps(plain, "gradient"))
+    with pytest.raises(CheckpointError, match="no gradient of that layer"):
+        word_maps(last, "gradient", layer=1)
 
 
 def test_every_view_is_told_in_words() -> None:

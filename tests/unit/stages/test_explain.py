@@ -15,11 +15,13 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from published import published
 from training_runs import make_data
 
 from medblip import config as configuration
+from medblip.cli import app
 from medblip.config import DecodeConfig
-from medblip.errors import ConfigError, DataError, MedblipError, RunError
+from medblip.errors import CheckpointError, ConfigError, DataError, MedblipError, RunError
 from medblip.files import read_json
 from medblip.models.blip import BlipCaptioner
 from medblip.models.maps import Looks, Replay
@@ -116,7 +118,7 @@ def test_every_view_is_written_and_differs(
         for other in range(one):
             assert np.abs(maps[one] - maps[other]).max() > 1e-3
     with np.load(tmp_path / "3" / "a.npz", allow_pickle=False) as found:
-        assert found["gradient"].shape == found["attention"].shape
+        assert found["gradient"].shape == (1, *found["attention"].shape[1:])
 
 
 @pytest.mark.parametrize("size", [(64, 64), (192, 64), (48, 160)])
@@ -153,6 +155,49 @@ def test_attention_to_the_bright_patch_lies_on_the_bright_pixels(
         inside = whole[int(found.top) : int(found.bottom), int(found.left) : int(found.right)]
         assert inside.min() == 255
         assert whole.sum() == inside.sum(dtype=np.uint64)
+
+
+@pytest.mark.parametrize(
+    ("name", "views"),
+    [("vit-gpt2", ["last-mean", "rollout", "gradient"]),
+     ("blip2-opt-2.7b", ["last-mean", "mean", "rollout", "gradient"]),
+     ("instructblip-flan-t5-xl", ["last-mean", "rollout", "gradient"]), ("llava", ["last-mean"])],
+)  # fmt: skip
+def test_other_families(name: str, views: list[str], files: list[Path], tmp_path: Path) -> None:
+    folder = published(name, tmp_path / name)
+    for view in views:
+        explained(folder, files[:1], tmp_path / view, view=view, caption="normal chest x-ray")
+        (image,) = read_json(tmp_path / view / "maps.json")["images"]
+        assert image["words"]
+        np.testing.assert_allclose(np.sum(image["maps"], 1), 1, atol=2e-3)
+        with np.load(tmp_path / view / "a.npz", allow_pickle=False) as found:
+            layers, heads, pieces, tokens = found["attention"].shape
+            assert (layers, heads, pieces) == (2, found["attention"].shape[1], len(found["pieces"]))
+            assert tokens == len(image["maps"][0]) + found["unplaced"]
+            assert ("looked" in found) == ("blip" in name and name != "blip-base")
+    if name == "llava":
+        for view in ("rollout", "gradient"):
+            with pytest.raises(CheckpointError, match="no map per word"):
+                explained(folder, files[:1], tmp_path / "none", view=view, caption="normal chest")
+        assert not (tmp_path / "none").exists()
+
+
+def test_a_dicom_file_is_explained_under_no_name_of_a_patient(
+    tiny_folder: Path, tmp_path: Path
+) -> None:
+    pydicom = pytest.importorskip("pydicom")
+    examples = pytest.importorskip("pydicom.data")
+    scan = Path(examples.get_testdata_file("CT_small.dcm"))
+    name = str(pydicom.dcmread(scan).PatientID)
+    file = tmp_path / f"{name}.dcm"
+    shutil.copy(scan, file)
+    result = explained(tiny_folder, [file], tmp_path / "out")
+    assert result.images == 1
+    (image,) = read_json(tmp_path / "out" / "maps.json")["images"]
+    assert image["size"] == [128, 128]
+    assert name not in (tmp_path / "out" / "index.html").read_text()
+    assert name not in (tmp_path / "out" / "maps.json").read_text()
+    assert not [path for path in (tmp_path / "out").iterdir() if name in path.name]
 
 
 def test_a_given_caption_is_said_to_be_one(
@@ -222,8 +267,9 @@ def test_nothing_of_somebody_else_is_replaced(
         ({"images": ["-"]}, "no list on standard input"),
         ({"images": ["x.png"], "view": "lasst-mean"}, "did you mean last-mean"),
         ({"images": ["x.png"], "view": "mean", "head": 0}, "fixed"),
-        ({"caption": "a nodule"}, "--caption without an image"),
-        ({"out": "x", "overrides": ["decode.num_beams=1"]}, "--out, --set without an image"),
+        ({"images": ["x.png"], "ids": ["1"]}, "--image cannot go with images that are named"),
+        ({"caption": "a nodule"}, "--caption cannot go with a split"),
+        ({"out": "x", "overrides": ["decode.num_beams=1"]}, "--out, --set cannot go with"),
     ],
 )
 def test_what_cannot_be_explained_is_refused(
@@ -259,6 +305,21 @@ def test_images_of_a_run_go_into_the_run(run: RunDir, files: list[Path]) -> None
     result = explain(run.path, images=files, device="cpu")
     assert Path(result.page) == run.path / "maps" / "images" / "index.html"
     assert read_json(run.path / "maps" / "images" / "maps.json")["decode"]["max_new_tokens"] == 8
+
+
+def test_the_command(
+    tiny_folder: Path, files: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["explain", str(tiny_folder), *map(str, files), "--out", str(tmp_path / "out"),
+             "--layer", "-2", "--head", "1", "--set", QUICK, "--device", "cpu",
+             "--json"]  # fmt: skip
+    app(words, standalone_mode=False)
+    told = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert told["images"] == 2
+    assert told["view"].endswith("layer -2, head 1")
+    record = read_json(Path(told["maps_file"]))
+    assert record["settings"] == {"name": "layer", "layer": -2, "head": 1}
+    assert Path(told["page"]).exists()
 
 
 def _edit(run: RunDir, change: Any) -> None:

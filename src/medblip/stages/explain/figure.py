@@ -46,7 +46,7 @@ def arrays(image: Image.Image, caption: str, seen: Seen) -> bytes:
     logprobs   float32 (T)
     caption, grid (rows, columns), size (width, height of the original), unplaced: the first image
                tokens that are no patches
-    gradient   float32 (L, H, T, K)   of the view `gradient`
+    gradient   float32 (L or 1, H, T, K)   of the view `gradient`: all layers, or the last one
     answers    float16 (L, H, T, Q), looked float16 (L, H, Q, P)   of a Q-Former: the two parts
     ```
     """

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import torch
 
     from medblip.models.captioner import Captioner
-    from medblip.models.maps import Replay
+    from medblip.models.maps import Gradients, Replay
 
 __all__ = ["Seen", "View", "look", "settled_view"]
 
@@ -32,6 +32,13 @@ class View:
         from medblip.models.views import described
 
         return described(self.name, self.layer, self.head)
+
+    @property
+    def gradients(self) -> Gradients:
+        """Which gradients it needs: those of the last layer cost one pass, others one per piece."""
+        if self.name != "gradient":
+            return "none"
+        return "last" if self.layer in (None, -1) else "all"
 
     def record(self) -> dict[str, Any]:
         """Return it for a file."""
@@ -99,7 +106,7 @@ def look(
     with torch.inference_mode():
         if embeds is None:
             embeds = captioner.encode(pixels)
-        replays = captioner.replay(embeds, captions, gradients=view.name == "gradient")
+        replays = captioner.replay(embeds, captions, gradients=view.gradients)
         found = []
         for row, one in enumerate(replays):
             vision = None

@@ -67,6 +67,19 @@ def explain(
             another one, other weights wrote the captions, or `out` is taken.
     """
     chosen = settled_view(view, layer, head)
+    of_split = {"--data": data, "--image": ids}
+    of_images = {"--out": out, "--caption": caption, "--set": overrides or None}
+    unused = of_split if images else of_images
+    if given := [name for name, value in unused.items() if value is not None]:
+        what = "images that are named" if images else "a split, whose captions are written already"
+        raise ConfigError(
+            message(
+                f"{', '.join(given)} cannot go with {what}",
+                got=f"{len(images)} image files",
+                expected="files to caption and explain, or a run and its data set",
+                do="leave that out" if images else "leave that out, or name image files",
+            )
+        )
     if images:
         from medblip.stages.explain.named import explain_named
 
@@ -74,16 +87,6 @@ def explain(
             str(run), tuple(map(str, images)), view=chosen, out=out, caption=caption,
             overrides=overrides, device=device, force=force,
         )  # fmt: skip
-    given = {"--out": out, "--caption": caption, "--set": list(overrides) or None}
-    if lone := [name for name, value in given.items() if value is not None]:
-        raise ConfigError(
-            message(
-                f"{', '.join(lone)} without an image",
-                got="no IMAGE",
-                expected="image files behind the captioner",
-                do="name them, or leave that out: a split has its captions already",
-            )
-        )
     file, count = explain_split(
         run, data, view=chosen, split=split, ids=ids, limit=limit, seed=seed, device=device
     )
