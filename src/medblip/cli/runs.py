@@ -183,8 +183,18 @@ def explain(
     data: Data = None,
     split: Split = "test",
     image: Annotated[list[str] | None, typer.Option(help="Id of an image (repeatable).")] = None,
-    limit: Annotated[int, typer.Option(help="How many images, drawn by seed.")] = 24,
+    limit: Annotated[
+        int | None,
+        typer.Option(help="How many images, drawn by seed; default: 24, --faithfulness 100."),
+    ] = None,
     seed: Seed = None,
+    faithful: Annotated[
+        bool,
+        typer.Option(
+            "--faithfulness",
+            help="Measure whether the maps are true: masks, deletion and insertion, weights.",
+        ),
+    ] = False,
     view: Annotated[
         str | None,
         typer.Option(help="last-mean (the default), layer, mean, rollout or gradient."),
@@ -206,6 +216,18 @@ def explain(
     as_json: AsJson = False,
 ) -> None:
     """Show what a captioner looked at for each word, of a run's captions or of any images."""
+    if faithful:
+        from medblip import faithfulness
+
+        _require_split({"IMAGES": images, "--out": out, "--caption": caption, "--set": overrides})
+        measured = faithfulness(
+            run, data, split=split, ids=image, limit=100 if limit is None else limit,
+            seed=seed or 0, view=view, layer=layer, head=head, device=device or "auto",
+        )  # fmt: skip
+        if not as_json:
+            print_table("\n".join(measured.conclusions))
+        finish(measured, as_json)
+        return
     from medblip import explain as run_explain
 
     result = run_explain(
@@ -214,7 +236,7 @@ def explain(
         images=images or (),
         split=split,
         ids=image,
-        limit=limit,
+        limit=24 if limit is None else limit,
         seed=seed or 0,
         view=view,
         layer=layer,
@@ -226,6 +248,22 @@ def explain(
         force=force,
     )
     finish(result, as_json)
+
+
+def _require_split(given: dict[str, object]) -> None:
+    """Refuse what belongs to named images: masks and many images belong to a split."""
+    from medblip.errors import ConfigError
+    from medblip.errors import explain as message
+
+    if lone := [name for name, value in given.items() if value]:
+        raise ConfigError(
+            message(
+                "--faithfulness measures a split that a run has captioned",
+                got=", ".join(lone),
+                expected="a run directory, and --split, --image or --limit",
+                do="leave the rest out",
+            )
+        )
 
 
 @app.command()

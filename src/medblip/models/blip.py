@@ -76,13 +76,13 @@ class BlipCaptioner(Family):
 
     def token_losses(
         self, embeds: torch.Tensor, batch: TokenBatch, smoothing: float,
-        weights: torch.Tensor | None = None,
+        weights: torch.Tensor | None = None, *, each: bool = False,
     ) -> torch.Tensor:  # fmt: skip
         """Return the summed cross-entropy of all trained-on tokens; see `Captioner`."""
         head = self._decoder.cls.predictions
         return linear_cross_entropy(
             head.transform(self._states(embeds, batch)),
-            head.decoder.weight, head.decoder.bias, batch.targets, smoothing, weights,
+            head.decoder.weight, head.decoder.bias, batch.targets, smoothing, weights, each=each,
         )  # fmt: skip
 
     @torch.inference_mode()

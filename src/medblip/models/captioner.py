@@ -145,7 +145,7 @@ class Captioner(Protocol):
 
     def token_losses(
         self, embeds: torch.Tensor, batch: TokenBatch, smoothing: float,
-        weights: torch.Tensor | None = None,
+        weights: torch.Tensor | None = None, *, each: bool = False,
     ) -> torch.Tensor:  # fmt: skip
         """Return the sum of the cross-entropy over all trained-on tokens, a scalar with gradient.
 
@@ -154,6 +154,20 @@ class Captioner(Protocol):
             batch: The captions of these images.
             smoothing: Label smoothing, 0 for a log-likelihood.
             weights: float32 (N,) of the batch's positions; None: all 1.
+            each: Return each token's, float32 (N,), unweighted, instead of their sum.
+        """
+
+    def caption_logprobs(
+        self, embeds: torch.Tensor, captions: Sequence[str | Sequence[str]]
+    ) -> list[torch.Tensor]:
+        """Return the natural-log probability of each piece of given captions, and of their ends.
+
+        Args:
+            embeds: (B, P, D), from `encode`.
+            captions: Of these images: text, or the pieces that were generated.
+
+        Returns:
+            Per caption float32 (T + 1,) on the CPU, given image and all pieces before.
         """
 
     def generate(

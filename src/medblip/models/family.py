@@ -6,6 +6,7 @@ import abc
 import dataclasses
 import hashlib
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -137,6 +138,23 @@ class Family(Replays):
     def collate(self, token_ids: list[list[int]]) -> TokenBatch:
         """Pad token ids into one batch on the network's device."""
         return collate(token_ids, len(self._given()), self._special.pad, self.device)
+
+    @torch.inference_mode()
+    def caption_logprobs(
+        self, embeds: torch.Tensor, captions: Sequence[str | Sequence[str]]
+    ) -> list[torch.Tensor]:
+        """Return log-probabilities of given captions' pieces and ends; see `Captioner`."""
+        batch = self.collate([self._ids_of(one) for one in captions])
+        losses_N = self.token_losses(embeds, batch, 0.0, each=True)
+        counts = (batch.labels != -100).sum(1).tolist()
+        return list(torch.split((-losses_N).float().cpu(), counts))
+
+    @abc.abstractmethod
+    def token_losses(
+        self, embeds: torch.Tensor, batch: TokenBatch, smoothing: float,
+        weights: torch.Tensor | None = None, *, each: bool = False,
+    ) -> torch.Tensor:  # fmt: skip
+        """Return the cross-entropy of all trained-on tokens; see `Captioner`."""
 
     def encode(self, pixels: torch.Tensor) -> torch.Tensor:
         """Run the image encoder: (B, 3, H, W) -> (B, P, D); without a graph when it is frozen."""

@@ -82,7 +82,7 @@ class QFormerCaptioner(Family):
 
     def token_losses(
         self, embeds: torch.Tensor, batch: TokenBatch, smoothing: float,
-        weights: torch.Tensor | None = None,
+        weights: torch.Tensor | None = None, *, each: bool = False,
     ) -> torch.Tensor:  # fmt: skip
         """Return the summed cross-entropy of all trained-on tokens; see `Captioner`."""
         model = self.network.language_model
@@ -95,7 +95,7 @@ class QFormerCaptioner(Family):
             head = model.get_output_embeddings().weight
             return linear_cross_entropy(
                 states_BTD.flatten(0, 1).index_select(0, batch.positions), head,
-                head.new_zeros(len(head)), batch.targets, smoothing, weights,
+                head.new_zeros(len(head)), batch.targets, smoothing, weights, each=each,
             )  # fmt: skip
         inputs, mask = self._joined(answers_BQD, *self._prompt_batch([self.prompt] * len(embeds)))
         logits_BTV = model(
@@ -103,7 +103,7 @@ class QFormerCaptioner(Family):
             decoder_attention_mask=batch.attention_mask, use_cache=False,
         ).logits  # fmt: skip
         logits_NV = logits_BTV.flatten(0, 1).index_select(0, batch.positions)
-        return cross_entropy_of(logits_NV, batch.targets, smoothing, weights)
+        return cross_entropy_of(logits_NV, batch.targets, smoothing, weights, each=each)
 
     @torch.inference_mode()
     def generate(

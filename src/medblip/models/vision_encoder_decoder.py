@@ -77,7 +77,7 @@ class VisionEncoderDecoderCaptioner(Family):
 
     def token_losses(
         self, embeds: torch.Tensor, batch: TokenBatch, smoothing: float,
-        weights: torch.Tensor | None = None,
+        weights: torch.Tensor | None = None, *, each: bool = False,
     ) -> torch.Tensor:  # fmt: skip
         """Return the summed cross-entropy of all trained-on tokens; see `Captioner`."""
         decoder = self.network.decoder
@@ -90,10 +90,10 @@ class VisionEncoderDecoderCaptioner(Family):
             head = decoder.lm_head.weight
             return linear_cross_entropy(
                 states_BTD.flatten(0, 1).index_select(0, batch.positions), head,
-                head.new_zeros(len(head)), batch.targets, smoothing, weights,
+                head.new_zeros(len(head)), batch.targets, smoothing, weights, each=each,
             )  # fmt: skip
         logits_ND = decoder(**how).logits.flatten(0, 1).index_select(0, batch.positions)
-        return cross_entropy_of(logits_ND, batch.targets, smoothing, weights)
+        return cross_entropy_of(logits_ND, batch.targets, smoothing, weights, each=each)
 
     @torch.inference_mode()
     def generate(

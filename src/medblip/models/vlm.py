@@ -82,7 +82,7 @@ class VlmCaptioner(Family):
 
     def token_losses(
         self, embeds: torch.Tensor, batch: TokenBatch, smoothing: float,
-        weights: torch.Tensor | None = None,
+        weights: torch.Tensor | None = None, *, each: bool = False,
     ) -> torch.Tensor:  # fmt: skip
         """Return the summed cross-entropy of all trained-on tokens; see `Captioner`."""
         count, length = batch.input_ids.shape
@@ -98,7 +98,7 @@ class VlmCaptioner(Family):
         ).logits[:, -seen:]
         row, column = batch.positions // length, batch.positions % length
         logits_NV = logits_BTV.flatten(0, 1).index_select(0, row * seen + column - (length - seen))
-        return cross_entropy_of(logits_NV, batch.targets, smoothing, weights)
+        return cross_entropy_of(logits_NV, batch.targets, smoothing, weights, each=each)
 
     @torch.inference_mode()
     def generate(

@@ -5,21 +5,15 @@ Where a decoder looks is not why it says so; the report repeats this beside the 
 
 from __future__ import annotations
 
-import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from medblip import config as configuration
 from medblip.data.images import open_image
-from medblip.errors import RunError
-from medblip.errors import explain as message
 from medblip.files import write_json
 from medblip.progress import console, track
-from medblip.rundir import RunDir
-from medblip.schema import Example, Prediction, read_predictions
+from medblip.schema import Example, Prediction
 from medblip.stages.explain.look import View, look
+from medblip.stages.explain.opened import open_run
 from medblip.stages.explain.own_words import is_cut, require_own, says
 
 if TYPE_CHECKING:
@@ -42,43 +36,10 @@ def explain_split(
     device: str,
 ) -> tuple[Path, int]:
     """Write `run/maps/<split>.json`; return it and the number of images. See `explain`."""
-    from medblip.data.loader import load_split
-    from medblip.engine import pick_device
-    from medblip.models.captioner import load_captioner
-
-    folder = RunDir(run)
-    if not folder.predictions(split).exists():
-        raise RunError(
-            message(
-                f"no captions of the {split} split to explain",
-                got=f"{folder.predictions(split)} is not there",
-                expected="captions that the run wrote",
-                do=f"run `medblip caption {folder.path} --split {split}` first, or name images",
-            )
-        )
-    cfg = configuration.load(folder.config)
-    made = {p.id: p for p in read_predictions(folder.predictions(split))}
-    chosen = _choose(list(made), ids, limit, seed)
-    root = Path(data) if data is not None else Path(cfg.data.root)
-    by_id = {example.id: example for example in load_split(root, split)}
-    absent = [name for name in chosen if name not in by_id]
-    if absent:
-        raise RunError(
-            message(
-                f"{root} lacks images that were captioned",
-                got=f"{len(absent)} absent, first {absent[0]}",
-                expected=f"the data set whose {split} split this run captioned",
-                do="name it with --data",
-            )
-        )
-    model = cfg.model
-    if folder.checkpoint.is_dir():
-        model = dataclasses.replace(model, name=str(folder.path))
-    captioner = load_captioner(model, device=pick_device(device))
+    opened = open_run(run, data, split=split, ids=ids, limit=limit, seed=seed, device=device)
+    folder = opened.folder
     with folder.lock():
-        images, grid = _looked(
-            captioner, [by_id[name] for name in chosen], root, [made[name] for name in chosen], view
-        )
+        images, grid = _looked(opened.captioner, opened.examples, opened.root, opened.made, view)
         record = {"split": split, **view.record(), "grid": list(grid), "images": images}
         write_json(folder.maps(split), record)
     return folder.maps(split), len(images)
@@ -120,20 +81,3 @@ def _looked(
             markup=False, highlight=False, soft_wrap=True,
         )  # fmt: skip
     return images, grid
-
-
-def _choose(known: list[str], ids: list[str] | None, limit: int, seed: int) -> list[str]:
-    if ids is None:
-        order = np.random.default_rng(seed).permutation(len(known))[:limit]
-        return [known[index] for index in sorted(order)]
-    unknown = [name for name in ids if name not in set(known)]
-    if unknown:
-        raise RunError(
-            message(
-                "unknown image ids",
-                got=", ".join(unknown[:5]),
-                expected="ids among the captions of this split",
-                do="check the spelling; the first column of the predictions holds the ids",
-            )
-        )
-    return ids
