@@ -272,17 +272,26 @@ def report(
     data: Data = None,
     split: Split = "test",
     out: Annotated[
-        Path | None, typer.Option("--out", help="HTML file; default: in the run.")
+        Path | None,
+        typer.Option("--out", help="File, or folder (latex, csv); default: in the run."),
     ] = None,
+    form: Annotated[
+        str, typer.Option("--format", help="html, pdf-ready (to be printed), md, latex or csv.")
+    ] = "html",
     comparison: Annotated[Path | None, typer.Option(help="JSON file of `compare`.")] = None,
+    ablation: Annotated[Path | None, typer.Option(help="JSON file of `ablate`.")] = None,
+    study: Annotated[Path | None, typer.Option(help="study.json of `reproduce`.")] = None,
+    title: Annotated[str | None, typer.Option(help="Headline; default: the run's name.")] = None,
+    limit: Annotated[int, typer.Option("--limit", help="Images in the gallery.")] = 24,
     as_json: AsJson = False,
 ) -> None:
-    """Write one self-contained HTML page: scores, costs, captions and attention maps."""
+    """Write one self-contained page, or the same tables as Markdown, LaTeX or CSV."""
     from medblip import report as run_report
 
     page = run_report(
-        runs if len(runs) > 1 else runs[0], data=data, split=split, out=out, comparison=comparison
-    )
+        runs if len(runs) > 1 else runs[0], data=data, split=split, out=out, format=form,
+        comparison=comparison, ablation=ablation, study=study, title=title, limit=limit,
+    )  # fmt: skip
     finish({"report": str(page)}, as_json)
 
 

@@ -26,7 +26,14 @@ from medblip.progress import console
 from medblip.rundir import RunDir
 from medblip.schema import Prediction, dump_jsonl
 
-__all__ = ["Studied", "SystemSpec", "caption_all", "compare_systems", "read_list"]
+__all__ = [
+    "Studied",
+    "SystemSpec",
+    "caption_all",
+    "compare_systems",
+    "planned",
+    "read_list",
+]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -111,7 +118,7 @@ def compare_systems(
     specs, root = read_list(Path(config)), Path(out)
     if dry_run:
         return Studied(
-            report="", comparison="", baseline="", rows=tuple(_planned(spec) for spec in specs)
+            report="", comparison="", baseline="", rows=tuple(planned(spec) for spec in specs)
         )
     from medblip.stages.compare import compare
     from medblip.stages.report import report
@@ -324,7 +331,7 @@ def _from_run(
             write_text(run.path / name, file.read_text(encoding="utf-8"))
 
 
-def _planned(spec: SystemSpec) -> dict[str, Any]:
+def planned(spec: SystemSpec) -> dict[str, Any]:
     """Return what a dry run says of a system."""
     from medblip.models.known import KNOWN
     from medblip.remote.names import remote_of

@@ -57,7 +57,7 @@ def tests(
         for other in names[index + 1 :]
         if HEADLINE in metrics
     ]
-    rows = []
+    rows: list[dict[str, Any]] = []
     for one, other, metric in asked:
         if metric not in values[one] or metric not in values[other]:
             continue
@@ -85,9 +85,7 @@ def cost(variant: Variant, runs: Sequence[RunDir]) -> dict[str, Any]:
              "steps_to_best", "seconds_to_best", "peak_memory_mb", "energy_wh", "device_name")
         )  # fmt: skip
     done = [read_json(run.completion) for run in runs]
-    energy: list[float] = [
-        float(str(one["energy_wh"])) for one in done if one.get("energy_wh") is not None
-    ]
+    energy = [one["energy_wh"] for one in done if one.get("energy_wh") is not None]
     return {
         "parameters_trainable": done[0]["parameters_trainable"],
         "parameters_total": done[0]["parameters_total"],

@@ -91,8 +91,9 @@ def cost_chart(ablation: Mapping[str, Any], kind: str) -> bytes:
                              label=one["name"])  # fmt: skip
                 continue
             low, high = (abs(score["value"] - end) for end in score["ci"])
+            mark = _MARKS[index % len(_MARKS)]
             axes.errorbar(one["seconds"], score["value"], yerr=[[low], [high]], capsize=3,
-                          fmt=_MARKS[index % len(_MARKS)], color=colour, label=one["name"])  # fmt: skip
+                          fmt=mark, color=colour, label=one["name"])  # fmt: skip
         axes.set_xlabel("training, s")
         axes.set_ylabel(metric)
         axes.set_xlim(left=0)

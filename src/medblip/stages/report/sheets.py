@@ -133,7 +133,7 @@ def _scores(systems: Sequence[System]) -> Sheet:
                     ".3f",
                     tuple(score["ci"]),
                     len(values[name]) > 1 and score["value"] == max(values[name]),
-                )  # fmt: skip
+                )
             )
         rows.append(tuple(cells))
     n = systems[0].scores["n"]
@@ -210,7 +210,7 @@ def agreement_sheets(compared: Mapping[str, Any] | None) -> list[Sheet]:
                 (Cell(name), *(Cell(value, ".2f") for value in row))
                 for name, row in zip(names, matrix, strict=True)
             ),
-            "Kendall’s tau-b of values per image: 1 the same order, 0 none.",
+            "Kendall's tau-b of values per image: 1 the same order, 0 none.",
         )
         for index, (system, matrix) in enumerate(found.get("kendall", {}).items())
     ]  # fmt: skip

@@ -17,8 +17,10 @@ from typing import Any
 
 from medblip.errors import ConfigError, MedblipError, RunError, explain, nearest
 from medblip.files import read_json, write_json, write_text
+from medblip.metrics.stored import load_statistics
 from medblip.progress import console
 from medblip.rundir import RunDir
+from medblip.schema import read_jsonl
 from medblip.stages.reproduce.claims import claims
 from medblip.stages.reproduce.ledger import Ledger
 from medblip.stages.reproduce.material import describe_data
@@ -48,6 +50,7 @@ class Reproduced:
         methods: The methods paragraph.
         failed: {system, reason} of captioners that could not be used here.
         seconds: Of this call.
+        plan: Of a dry run: what would be trained and captioned; all else is empty then.
     """
 
     report: str
@@ -59,6 +62,7 @@ class Reproduced:
     methods: str
     failed: tuple[dict[str, str], ...]
     seconds: float
+    plan: tuple[dict[str, Any], ...] = ()
 
 
 def reproduce(
@@ -72,6 +76,7 @@ def reproduce(
     jobs: int | str = "auto",
     device: str = "auto",
     allow_upload: bool = False,
+    dry_run: bool = False,
     force: bool = False,
 ) -> Reproduced:
     """Run the paper's study; a killed call goes on where it stopped.
@@ -88,6 +93,8 @@ def reproduce(
         jobs: As `ablate`.
         device: As `train.device`.
         allow_upload: Let images leave this machine, for remote captioners.
+        dry_run: Say what would be trained and captioned, and how long training takes; write
+            nothing.
         force: Do everything again.
 
     Raises:
@@ -99,6 +106,8 @@ def reproduce(
 
     started = time.perf_counter()
     variants, others = _scale(scale)
+    if dry_run:
+        return _planned(variants, others, data, seeds)
     root = Path(out)
     settings = {"scale": scale, "seeds": None if seeds is None else list(seeds), "images": images}
     _claim(root, settings | {"data": None if data is None else str(Path(data).resolve())}, force)
@@ -116,12 +125,37 @@ def reproduce(
     compared = _compare(root, every)
     console().rule("attention maps")
     _explain(root, source, every, trained, explained, device, force=force)
+    _compare_maps(root, trained)
     study = _judge(root, trained)
     pages = _write(root, source, every, compared, title=_TITLES[scale])
     return Reproduced(
         **pages, ablation=ablation.ablation_file, comparison=str(compared or ""),
         claims=tuple(study["claims"]), methods=study["methods"], failed=tuple(failed),
         seconds=round(time.perf_counter() - started, 1),
+    )  # fmt: skip
+
+
+def _planned(
+    variants: Path, others: Path | None, data: Path | str | None, seeds: Sequence[int] | None
+) -> Reproduced:
+    """Return a plan; without a data set nobody knows how long training takes."""
+    from medblip.stages.ablate import ablate
+    from medblip.stages.ablate.grid import read_grid
+    from medblip.stages.systems import planned, read_list
+
+    if data is None:
+        grid = read_grid(variants, None if seeds is None else tuple(seeds))
+        rows: list[dict[str, Any]] = [{"name": one.name, "set": one.set} for one in grid.variants]
+        count = len(grid.seeds)
+    else:
+        found = ablate(variants, data, seeds=seeds, dry_run=True)
+        rows, count = [dict(one) for one in found.variants], len(found.seeds)
+    plan = [row | {"runs": count if "freeze.preset" in row["set"] else 1} for row in rows]
+    if others is not None:
+        plan += [{"name": spec.name, **planned(spec)} for spec in read_list(others)]
+    return Reproduced(
+        report="", ablation="", comparison="", tables="", card="", claims=(), methods="",
+        failed=(), seconds=0.0, plan=tuple(plan),
     )  # fmt: skip
 
 
@@ -211,9 +245,11 @@ def _compare(root: Path, every: Mapping[str, RunDir]) -> Path | None:
         return None
     target = root / "comparison.json"
     compare(
-        [run.path for run in every.values()], baseline=every["full"].path, out=target,
-        split=_SPLIT, names=list(every),
-    )  # fmt: skip
+        [run.path for run in every.values()],
+        baseline=every["full"].path,
+        out=target,
+        split=_SPLIT,
+    )
     return target
 
 
@@ -229,13 +265,13 @@ def _explain(
 ) -> None:
     """Draw the gallery's maps for every system, and test those of the ablation's captioners."""
     from medblip.stages.explain import explain as draw
-    from medblip.stages.explain import faithfulness
+    from medblip.stages.explain.faithfulness import faithfulness
     from medblip.stages.report.collect import gallery_ids
 
     shown = gallery_ids(data, _SPLIT, [run.path for run in every.values()])
     for name, run in every.items():
         captions, maps = run.predictions(_SPLIT), run.maps(_SPLIT)
-        tested = maps.with_name(f"{_SPLIT}.faithfulness.json")
+        tested = maps.with_suffix(".faithfulness.json")
         try:
             if force or not _younger(maps, captions):
                 draw(run.path, data, split=_SPLIT, ids=shown, device=device)
@@ -243,6 +279,38 @@ def _explain(
                 faithfulness(run.path, data, split=_SPLIT, limit=limit, device=device)
         except MedblipError as error:  # a captioner without maps, or captions from a file
             console().print(f"{name}: {error}", style="yellow", markup=False, soft_wrap=True)
+
+
+def _compare_maps(root: Path, trained: Mapping[str, RunDir]) -> None:
+    """Write `maps-compared.json`: fine-tuned maps against zero-shot's; right place, wrong words."""
+    from medblip.stages.explain.faithfulness import compare_faithfulness
+
+    target = root / "maps-compared.json"
+    measured = {
+        name: run.maps(_SPLIT).with_suffix(".faithfulness.npz") for name, run in trained.items()
+    }
+    if not {"full", "zero-shot"} <= measured.keys() or not all(
+        measured[name].exists() for name in ("full", "zero-shot")
+    ):
+        target.unlink(missing_ok=True)
+        return
+    full = trained["full"]
+    found = compare_faithfulness(full.path, trained["zero-shot"].path, split=_SPLIT)
+    record = {"n": found.n, "tests": found.rows, "conclusions": list(found.conclusions)}
+    pointed = load_statistics(measured["full"])
+    family = pointed.families.get("pointing-game@attention")
+    if family is not None:
+        hits = {
+            name
+            for name, (hit, counted) in zip(pointed.ids, family.values, strict=True)
+            if counted and hit == counted
+        }
+        rows = read_jsonl(full.scores(_SPLIT).with_name(f"{_SPLIT}.per_image.jsonl"))
+        wrong = [
+            row["id"] for row in rows if row["id"] in hits and row.get("fact-finding", 1.0) < 1.0
+        ]
+        record["placed"] = {"hits": len(hits), "wrong": len(wrong)}
+    write_json(target, record)
 
 
 def _younger(target: Path, *sources: Path) -> bool:
@@ -278,8 +346,8 @@ def _write(
         "ablation": root / "ablation" / "ablation.json", "study": root / "study.json",
     }  # fmt: skip
     page = report(paths, out=root / "report.html", **common)
-    for kind in ("md", "latex", "csv"):
-        report(paths, out=root / "tables" / kind, format=kind, **common)
+    for kind, name in (("md", "report.md"), ("latex", "latex"), ("csv", "csv")):
+        report(paths, out=root / "tables" / name, format=kind, **common)
     card = root / "model-card.md"
-    write_text(card, model_card(every["full"].path))
+    write_text(card, model_card(every["full"].path, data=data, split=_SPLIT, comparison=compared))
     return {"report": str(page), "tables": str(root / "tables"), "card": str(card)}
