@@ -219,7 +219,10 @@ def explain(
     if faithful:
         from medblip import faithfulness
 
-        _require_split({"IMAGES": images, "--out": out, "--caption": caption, "--set": overrides})
+        _require_split(
+            {"IMAGES": images, "--out": out, "--caption": caption, "--set": overrides,
+             "--force": force}
+        )  # fmt: skip
         measured = faithfulness(
             run, data, split=split, ids=image, limit=100 if limit is None else limit,
             seed=seed or 0, view=view, layer=layer, head=head, device=device or "auto",
