@@ -28,7 +28,7 @@ def reproduce(
     images: Annotated[int, typer.Option("--images", help="How many phantoms to draw.")] = 4000,
     explained: Annotated[
         int, typer.Option("--explained", help="Images whose maps are tested.")
-    ] = 48,
+    ] = 100,
     jobs: Annotated[
         str, typer.Option("--jobs", help="Trainings at once: auto (one per GPU) or a number.")
     ] = "auto",

@@ -72,7 +72,7 @@ def reproduce(
     scale: str = "demo",
     seeds: Sequence[int] | None = None,
     images: int = _PHANTOMS,
-    explained: int = 48,
+    explained: int = 100,
     jobs: int | str = "auto",
     device: str = "auto",
     allow_upload: bool = False,
@@ -335,7 +335,7 @@ def _judge(root: Path, trained: Mapping[str, RunDir]) -> dict[str, Any]:
 
 def _write(
     root: Path, data: Path, every: Mapping[str, RunDir], compared: Path | None, *, title: str
-) -> dict[str, str]:
+) -> dict[str, Any]:
     """Write the page, the tables in every format, and the card of the fine-tuned captioner."""
     from medblip.stages.card import model_card
     from medblip.stages.report import report
