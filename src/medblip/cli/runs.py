@@ -194,17 +194,24 @@ def report(
     data: Data = None,
     split: Split = "test",
     out: Annotated[
-        Path | None, typer.Option("--out", help="HTML file; default: in the run.")
+        Path | None, typer.Option("--out", help="HTML file, or folder of md, latex, csv.")
     ] = None,
     comparison: Annotated[Path | None, typer.Option(help="JSON file of `compare`.")] = None,
+    ablation: Annotated[Path | None, typer.Option(help="JSON file of `ablate`.")] = None,
+    study: Annotated[Path | None, typer.Option(help="JSON file of `reproduce`.")] = None,
+    limit: Annotated[int, typer.Option(help="Images in the gallery, 0 to 200.")] = 24,
+    form: Annotated[
+        str, typer.Option("--format", help="html, md, pdf-ready, latex or csv.")
+    ] = "html",
     as_json: AsJson = False,
 ) -> None:
-    """Write one self-contained HTML page: scores, costs, captions and attention maps."""
+    """Write one self-contained HTML page, or its tables as Markdown, LaTeX or CSV."""
     from medblip import report as run_report
 
     page = run_report(
-        runs if len(runs) > 1 else runs[0], data=data, split=split, out=out, comparison=comparison
-    )
+        runs if len(runs) > 1 else runs[0], data=data, split=split, out=out, comparison=comparison,
+        ablation=ablation, study=study, limit=limit, format=form,
+    )  # fmt: skip
     finish({"report": str(page)}, as_json)
 
 

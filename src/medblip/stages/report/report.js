@@ -124,10 +124,6 @@
       if (!pressed) button.setAttribute("aria-pressed", "true");
       show(button);
     });
-    const unfold = card.querySelector(".unfold");
-    if (unfold) unfold.addEventListener("click", () => {
-      unfold.setAttribute("aria-expanded", String(card.querySelector(".strip").classList.toggle("open")));
-    });
   }
 
   // One Tab stop per caption; arrows, Home and End move within it.
@@ -149,20 +145,15 @@
   }
   if (byId("scale")) byId("scale").addEventListener("change", () => cards.forEach(rest));
 
-  const filters = ["kind", "modality"].map(byId).filter(Boolean);
-  function filter() {
-    for (const card of cards)
-      card.hidden = filters.some((select) => select.value && card.dataset[select.id] !== select.value);
-    const shown = cards.filter((card) => !card.hidden).length;
+  // The style sheet filters; here they are only counted.
+  const filters = ["kind", "modality", "errors"].map(byId).filter(Boolean);
+  function count() {
+    const shown = cards.filter((card) => getComputedStyle(card).display !== "none").length;
     if (byId("count")) byId("count").textContent = `${shown} of ${cards.length} images`;
   }
-  for (const select of filters) select.addEventListener("change", filter);
-  filter();
+  for (const select of filters) select.addEventListener("change", count);
+  count();
 
-  const truth = byId("truth");
-  if (truth) truth.addEventListener("change", () => {
-    for (const outline of document.querySelectorAll(".outline")) outline.hidden = !truth.checked;
-  });
   addEventListener("beforeprint", () => {
     for (const details of document.querySelectorAll("details")) details.open = true;
   });
