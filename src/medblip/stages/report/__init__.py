@@ -1,5 +1,5 @@
-"""Stage `report`: one self-contained HTML page from the files of one or more runs."""
+"""Stage `report`: scores, tests, costs, captions and maps of one or more runs, from their files."""
 
-from medblip.stages.report.page import report
+from medblip.stages.report.stage import FORMATS, report
 
-__all__ = ["report"]
+__all__ = ["FORMATS", "report"]

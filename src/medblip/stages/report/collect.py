@@ -43,7 +43,6 @@ class System:
         per_image: Image id -> metric -> value.
         captions: Image id -> caption.
         maps: Image id -> {words, maps} of the caption above; `grid` is their (rows, columns).
-        faithfulness: Content of maps/<split>.faithfulness.json, of the captions above.
         curves: Records of metrics.jsonl.
         cost: Content of train.json, empty when nothing was trained, with `images_per_second` of
             captioning.
@@ -56,7 +55,6 @@ class System:
     captions: dict[str, str]
     maps: dict[str, dict[str, Any]]
     grid: tuple[int, int]
-    faithfulness: dict[str, Any]
     curves: list[dict[str, Any]]
     cost: dict[str, Any]
     settings: dict[str, Any]
@@ -137,7 +135,6 @@ def read_system(run: RunDir, split: str, name: str) -> System:
         captions=captions,
         maps=maps,
         grid=grid,
-        faithfulness=_faithfulness(run, split),
         curves=list(curves or []),
         cost=_json(run.completion) | {"images_per_second": made.get("images_per_second")},
         settings={
@@ -156,14 +153,6 @@ def _json(path: Path) -> dict[str, Any]:
 def _per_image(run: RunDir, split: str) -> dict[str, dict[str, float]]:
     path = run.scores(split).with_name(f"{split}.per_image.jsonl")
     return {str(row.pop("id")): row for row in read_jsonl(path)} if path.exists() else {}
-
-
-def _faithfulness(run: RunDir, split: str) -> dict[str, Any]:
-    """Return the tests of the maps, unless the captions are younger: those were other words."""
-    path, captions = run.maps(split).with_name(f"{split}.faithfulness.json"), run.predictions(split)
-    if not path.exists() or not captions.exists():
-        return {}
-    return read_json(path) if path.stat().st_mtime_ns >= captions.stat().st_mtime_ns else {}
 
 
 def _maps(

@@ -2,29 +2,99 @@
 
 from __future__ import annotations
 
+import base64
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
 
 from medblip.errors import ImageError
-from medblip.metrics.audit import audit_errors, best_reference
+from medblip.metrics.audit import audit
 from medblip.metrics.tokenize import tokenize
-from medblip.pictures import align, packed, strengths
+from medblip.stages.report.cells import visible
+from medblip.stages.report.clinical import clinical_card
 from medblip.stages.report.collect import HEADLINE, Case, System
+from medblip.stages.report.contents import Contents
 from medblip.stages.report.figures import heat_tile, image_uri, outline_uri, thumbnail
 
-__all__ = ["build_card", "pack_maps"]
+__all__ = ["align", "build_card", "build_cards", "fit_maps", "pack_maps"]
+
+#: Base64 letters of all maps in one page.
+MOST_BYTES = 4_000_000
 
 
-def build_card(case: Case, systems: Sequence[System], best: System, root: Path) -> dict[str, Any]:
+class Detail(NamedTuple):
+    """How fine the pictures of the gallery are: longest side of an image and of a tile, pixels."""
+
+    image: int
+    tile: int
+
+
+def detail(images: int) -> Detail:
+    """Return what keeps a page of up to 200 images below 15 MB."""
+    if images <= 40:
+        return Detail(384, 72)
+    return Detail(320, 56) if images <= 100 else Detail(256, 44)
+
+
+def build_cards(contents: Contents, packed: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the cards and what they can be filtered by: case, modality, class of error.
+
+    Args:
+        contents: The report.
+        packed: The maps that the page holds, as `fit_maps` leaves them.
+    """
+    fine = detail(len(contents.cases))
+    cards = [
+        build_card(case, contents.systems, contents.best, contents.root, packed, fine)
+        for case in contents.cases
+    ]
+    best = contents.best.name
+    groups = (
+        ("kind", "Show", "all cases", lambda card: [card["kind"]]),
+        (
+            "modality",
+            "Modality",
+            "all",
+            lambda card: [card["modality"]] if card["modality"] else [],
+        ),
+        ("errors", f"Errors of {best}", "all", lambda card: card["errors"]),
+    )
+    filters = []
+    for name, label, every, values in groups:
+        found = sorted({value for card in cards for value in values(card)})
+        if name == "kind":
+            found = list(dict.fromkeys(card["kind"] for card in cards))
+        tokens = {value: f"{name[0]}{index}" for index, value in enumerate(found)}
+        for card in cards:
+            card.setdefault("tokens", []).extend(tokens[value] for value in values(card))
+        if found:
+            options = [{"token": token, "text": value} for value, token in tokens.items()]
+            filters.append({"id": name, "label": label, "all": every, "options": options})
+    return {"cards": cards, "filters": filters}
+
+
+def build_card(
+    case: Case,
+    systems: Sequence[System],
+    best: System,
+    root: Path,
+    packed: Mapping[str, Any],
+    fine: Detail,
+) -> dict[str, Any]:
     """Return one image of the gallery as plain values for the template.
 
     Args:
         case: The image and why it is shown.
         systems: All systems, in the order of the page.
-        best: The system whose words also get a printed strip of attention tiles.
+        best: The system whose words also get a strip of attention tiles.
         root: Folder of the data set.
+        packed: The maps that the page holds.
+        fine: Sizes of the pictures.
     """
     example = case.example
     facts = example.facts or {}
@@ -33,14 +103,16 @@ def build_card(case: Case, systems: Sequence[System], best: System, root: Path) 
         token for system in systems for token in tokenize(system.captions.get(example.id, ""))
     }
     try:
-        image, problem = thumbnail(root / example.image), None
+        image, problem = thumbnail(root / example.image, fine.image), None
     except ImageError as error:
         image, problem = None, str(error)
-    mapped = best.maps.get(example.id)
+    clinical = clinical_card(case, systems)
     return {
         "id": example.id,
         "kind": case.kind,
-        "modality": facts.get("modality"),
+        "modality": modality(case),
+        "errors": sorted({error["kind"] for error in clinical["errors"].get(best.name, [])}),
+        "clinical": clinical,
         "image": None if image is None else image_uri(image),
         "width": 1 if image is None else image.width,
         "height": 1 if image is None else image.height,
@@ -49,22 +121,55 @@ def build_card(case: Case, systems: Sequence[System], best: System, root: Path) 
         "references": [_words(caption, caption.split(), written) for caption in example.captions],
         "alt": f"Image {example.id}. Reference: {example.captions[0]}",
         "licence": example.licence,
-        "errors": sorted(set(_errors(best.captions.get(example.id, ""), example.captions))),
-        "captions": [_caption(system, example.id, reference) for system in systems],
-        "strip": []
-        if mapped is None or image is None
-        else [
-            {"word": word, "tile": heat_tile(image, strength.reshape(best.grid))}
-            for word, strength in zip(mapped["words"], strengths(mapped["maps"])[0], strict=True)
-            if any(letter.isalnum() for letter in word)
-        ],
+        "captions": [_caption(system, example.id, reference, packed) for system in systems],
+        "strip": [] if image is None else _strip(best, example.id, image, fine.tile),
     }
 
 
-def _errors(caption: str, references: Sequence[str]) -> list[str]:
-    """Return the classes of errors that the audit finds in the best system's caption."""
-    reference = references[best_reference(caption, references)]
-    return [error.kind for error in audit_errors(caption, reference)]
+def modality(case: Case) -> str | None:
+    """Return the modality of an image: its facts say it, or else its first reference."""
+    stated = (case.example.facts or {}).get("modality")
+    if stated:
+        return str(stated)
+    found = (
+        sorted(audit(case.example.captions[0]).items("modality")) if case.example.captions else []
+    )
+    return str(found[0]).replace("_", " ") if found else None
+
+
+def _strip(best: System, name: str, image: Image.Image, side: int) -> list[dict[str, str]]:
+    mapped = best.maps.get(name)
+    if mapped is None:
+        return []
+    return [
+        {"word": word, "tile": heat_tile(image, strength.reshape(best.grid), side)}
+        for word, strength in zip(mapped["words"], _strengths(mapped)[0], strict=True)
+        if any(letter.isalnum() for letter in word)
+    ]
+
+
+def align(caption: str, words: Sequence[str]) -> list[tuple[int, int]] | None:
+    """Find words in their caption, in order and whatever their case.
+
+    A decoder's words are lower-cased and cut at punctuation; the page shows the caption as it is.
+
+    Returns:
+        (start, end) of each word, or None when a word is not found or letters are left over.
+
+    >>> align("T2-weighted MRI.", ["t2", "-", "weighted", "mri", "."])
+    [(0, 2), (2, 3), (3, 11), (12, 15), (15, 16)]
+    """
+    spans, end = [], 0
+    folded = caption.lower()
+    if len(folded) != len(caption):  # a few letters change length: positions would shift
+        return None
+    for word in words:
+        start = folded.find(word.lower(), end)
+        if start < 0 or caption[end:start].strip():
+            return None
+        end = start + len(word)
+        spans.append((start, end))
+    return spans if not caption[end:].strip() else None
 
 
 def pack_maps(systems: Sequence[System], cases: Sequence[Case]) -> dict[str, Any]:
@@ -80,15 +185,41 @@ def pack_maps(systems: Sequence[System], cases: Sequence[Case]) -> dict[str, Any
     for system in systems:
         images = {}
         for name in sorted(shown & set(system.maps)):
-            images[name] = packed(system.maps[name]["maps"])
+            strengths, peaks = _strengths(system.maps[name])
+            images[visible(name)] = {
+                "peaks": [round(float(peak), 4) for peak in peaks],
+                "data": base64.b64encode(strengths.tobytes()).decode(),
+            }
         if images:
-            found[system.name] = {"grid": list(system.grid), "images": images}
+            found[visible(system.name)] = {"grid": list(system.grid), "images": images}
     return found
 
 
-def _caption(system: System, name: str, reference: set[str]) -> dict[str, Any]:
+def fit_maps(packed: dict[str, Any], first: str, *, most: int = MOST_BYTES) -> dict[str, Any]:
+    """Return the maps of as many systems as a page can hold, `first` before all others."""
+    kept: dict[str, Any] = {}
+    used = 0
+    for name in sorted(packed, key=lambda name: name != visible(first)):
+        size = sum(len(image["data"]) for image in packed[name]["images"].values())
+        if not kept or used + size <= most:
+            kept[name], used = packed[name], used + size
+    return {name: kept[name] for name in packed if name in kept}
+
+
+def _strengths(mapped: dict[str, Any]) -> tuple[NDArray[np.uint8], NDArray[np.float64]]:
+    """Return uint8 (words, patches), 255 at each word's strongest patch, and that patch's share."""
+    maps = np.asarray(mapped["maps"], dtype=np.float64).reshape(len(mapped["words"]), -1)
+    peaks = maps.max(axis=1, initial=0.0)
+    scaled = 255 * maps / np.maximum(peaks, 1e-12)[:, None]
+    return np.round(scaled).clip(0, 255).astype(np.uint8), peaks
+
+
+def _caption(
+    system: System, name: str, reference: set[str], packed: Mapping[str, Any]
+) -> dict[str, Any]:
     text = system.captions.get(name)
-    mapped = system.maps.get(name)
+    held = packed.get(visible(system.name), {"images": {}})["images"]
+    mapped = system.maps.get(name) if visible(name) in held else None
     words = None if mapped is None else mapped["words"]
     return {
         "system": system.name,

@@ -346,8 +346,8 @@ def _write(
         "ablation": root / "ablation" / "ablation.json", "study": root / "study.json",
     }  # fmt: skip
     page = report(paths, out=root / "report.html", **common)
-    for kind, name in (("md", "report.md"), ("latex", "latex"), ("csv", "csv")):
-        report(paths, out=root / "tables" / name, format=kind, **common)
+    for kind in ("md", "latex", "csv"):
+        report(paths, out=root / "tables" / kind, format=kind, **common)
     card = root / "model-card.md"
     write_text(card, model_card(every["full"].path, data=data, split=_SPLIT, comparison=compared))
     return {"report": str(page), "tables": str(root / "tables"), "card": str(card)}

@@ -1,0 +1,149 @@
+"""All that a report is made of, read from files once and shared by every format."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from medblip.errors import RunError, explain
+from medblip.files import read_json
+from medblip.rundir import RunDir
+from medblip.stages.report.collect import (
+    Case,
+    System,
+    best_system,
+    choose_cases,
+    data_root,
+    find_split,
+    read_comparison,
+    read_split,
+    read_systems,
+)
+
+__all__ = ["MOST_IMAGES", "Contents", "gather"]
+
+#: More would not be read, and one page could not hold them.
+MOST_IMAGES = 200
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Contents:
+    """What was found; absent parts are None or empty.
+
+    Args:
+        title: Headline.
+        split: The split that is shown.
+        wanted: The split that was asked for.
+        systems: The runs, in the order given.
+        cases: Images of the gallery.
+        root: Folder of the data set.
+        compared: Content of the comparison's file.
+        ablation: Content of the ablation's file.
+        study: Content of the study's file: claims and methods paragraph.
+        faithfulness: System -> content of its maps/<split>.faithfulness.json.
+    """
+
+    title: str
+    split: str
+    wanted: str | None
+    systems: list[System]
+    cases: list[Case]
+    root: Path
+    compared: dict[str, Any] | None
+    ablation: dict[str, Any] | None
+    study: dict[str, Any] | None
+    faithfulness: dict[str, dict[str, Any]]
+
+    @property
+    def best(self) -> System:
+        """The system with the highest CIDEr-D."""
+        return best_system(self.systems)
+
+
+def gather(
+    runs: Sequence[Path],
+    *,
+    data: Path | None,
+    split: str | None,
+    comparison: Path | None,
+    ablation: Path | None,
+    study: Path | None,
+    title: str | None,
+    limit: int,
+) -> Contents:
+    """Read everything; see `report` for the arguments.
+
+    Raises:
+        RunError: The runs share no scored split, a file is damaged or of another split, or
+            `limit` is out of range.
+        DataError: The data set is not where the run says it was.
+    """
+    if not 0 <= limit <= MOST_IMAGES:
+        raise RunError(
+            explain(
+                "bad limit",
+                got=limit,
+                expected=f"0 or more images, at most {MOST_IMAGES}",
+                do="leave --limit out",
+            )
+        )
+    folders = [RunDir(path) for path in runs]
+    found = find_split(folders, split)
+    systems = read_systems(folders, found)
+    root = data if data is not None else data_root(systems[0])
+    ablated = None if ablation is None else _record(ablation, ("variants", "headline"))
+    if ablated is not None and ablated.get("split", found) != found:
+        raise RunError(
+            explain(
+                f"{ablation} does not belong to this report",
+                got=f"an ablation on the {ablated['split']} split",
+                expected=f"one on the {found} split",
+                do="name the split with --split",
+            )
+        )
+    return Contents(
+        title=title or (systems[0].name if len(systems) == 1 else "Captioners compared"),
+        split=found,
+        wanted=split,
+        systems=systems,
+        cases=choose_cases(read_split(root, found), systems, limit=limit),
+        root=root,
+        compared=None if comparison is None else read_comparison(comparison, found, systems),
+        ablation=ablated,
+        study=None if study is None else _record(study, ("claims",)),
+        faithfulness=_faithfulness(folders, systems, found),
+    )
+
+
+def _record(path: Path, keys: Sequence[str]) -> dict[str, Any]:
+    """Read one JSON file that must hold `keys`.
+
+    Raises:
+        RunError: It is not there, damaged, or of another kind.
+    """
+    record = read_json(path)
+    missing = [key for key in keys if key not in record]
+    if missing:
+        raise RunError(
+            explain(
+                f"{path} is not what was asked for",
+                got=f"no {', '.join(missing)} in it",
+                expected="ablation.json of `medblip ablate`, study.json of `medblip reproduce`",
+                do="check which file follows --ablation and --study",
+            )
+        )
+    return record
+
+
+def _faithfulness(
+    folders: Sequence[RunDir], systems: Sequence[System], split: str
+) -> dict[str, dict[str, Any]]:
+    """Return what is known about the maps of each system, in the order of the systems."""
+    paths = [run.maps(split).with_name(f"{split}.faithfulness.json") for run in folders]
+    return {
+        system.name: _record(path, ("measures", "curves"))
+        for system, path in zip(systems, paths, strict=True)
+        if path.exists()
+    }

@@ -1,0 +1,59 @@
+"""Tables about the attention maps: do they say where the model looked?"""
+
+from __future__ import annotations
+
+from medblip.stages.report.cells import Column, Table
+from medblip.stages.report.contents import Contents
+
+__all__ = ["faithfulness", "faithfulness_tests"]
+
+
+def faithfulness(contents: Contents) -> Table | None:
+    """Return every measure of every map, one row per measure and map, systems side by side."""
+    found = contents.faithfulness
+    if not found:
+        return None
+    rows: dict[tuple[str, str], dict[str, object]] = {}
+    for name, record in found.items():
+        for m in record["measures"]:
+            row = rows.setdefault(
+                (m["measure"], m["map"]), {"measure": m["measure"], "map": m["map"]}
+            )
+            row[f"system {name}"] = {"value": m["value"], "ci": m["ci"]}
+            row["n"] = m["n"]
+    columns = [
+        Column(key="measure", title="measure"),
+        Column(key="map", title="map"),
+        *(Column(key=f"system {name}", title=name, kind="score") for name in found),
+        Column(key="n", title="n", kind="count"),
+    ]
+    return Table(
+        name="faithfulness",
+        title="Are the maps true?",
+        columns=columns,
+        rows=list(rows.values()),
+        note="Pointing game and mass in the mask: higher is better. Deletion: lower is better; "
+        "insertion: higher. Similarity is to the maps of the same model with random weights: "
+        "high means that the maps do not depend on what was learnt.",
+    )
+
+
+def faithfulness_tests(contents: Contents) -> Table | None:
+    """Return the paired tests of the attention maps against the other maps."""
+    rows = [
+        {"system": name, **test}
+        for name, record in contents.faithfulness.items()
+        for test in record.get("tests", [])
+    ]
+    columns = [
+        Column(key="system", title="system"),
+        Column(key="measure", title="measure"),
+        Column(key="map", title="map"),
+        Column(key="baseline", title="against"),
+        Column(key="difference", title="difference", kind="signed"),
+        Column(key="ci", title="95 % interval", kind="ci"),
+        Column(key="p", title="p", kind="p"),
+        Column(key="p_holm", title="p (Holm)", kind="p"),
+    ]
+    return Table(name="faithfulness-tests", title="Maps against baselines", columns=columns,
+                 rows=rows)  # fmt: skip

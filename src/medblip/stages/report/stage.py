@@ -1,0 +1,125 @@
+"""Stage `report`: files of one or more runs in, one report out, in one of five formats."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from medblip.errors import ConfigError, explain
+from medblip.files import write_bytes, write_text
+from medblip.rundir import RunDir
+from medblip.stages.report.contents import Contents, gather
+from medblip.stages.report.csvs import csv_text
+from medblip.stages.report.latex import latex_document, latex_table, latex_text
+from medblip.stages.report.markdown import markdown_text
+from medblip.stages.report.page import render_page
+from medblip.stages.report.tables import all_tables
+
+__all__ = ["FORMATS", "report"]
+
+#: Name of each format -> what it is called inside the run when `out` does not say.
+FORMATS = {
+    "html": "report.html",
+    "md": "report-md",
+    "pdf-ready": "report-print.html",
+    "latex": "report-latex",
+    "csv": "report-csv",
+}
+
+
+def report(
+    runs: Path | str | Sequence[Path | str],
+    *,
+    data: Path | str | None = None,
+    split: str | None = "test",
+    out: Path | str | None = None,
+    comparison: Path | str | None = None,
+    ablation: Path | str | None = None,
+    study: Path | str | None = None,
+    title: str | None = None,
+    limit: int = 24,
+    format: str = "html",
+) -> Path:
+    r"""Write a report from files, never from a model; the same files give the same report.
+
+    `html` is one page: no external address, opens from disk, light and dark, phone and print.
+    `pdf-ready` is its print variant: all open, no script. `md`, `latex` and `csv` are folders:
+    report.md; report.tex with tables/*.tex to `\input` and vector figures; one CSV per table.
+    Parts that a run does not have yet (curves, maps, costs) are left out.
+
+    Args:
+        runs: One run directory or several, captioned and evaluated.
+        data: Prepared data set, for images and references; None: the first run's.
+        split: Which split; when it has no scores or None, the first of test, validation, train
+            that has.
+        out: The file (html, pdf-ready) or folder; None: in the first run, by FORMATS.
+        comparison: JSON of `compare`; None: without paired tests.
+        ablation: JSON of `ablate`; None: without the ablation.
+        study: JSON of `reproduce`; None: without claims and methods.
+        title: Headline; None: the run's name.
+        limit: Images in the gallery, 0 to 200.
+        format: One of FORMATS.
+
+    Returns:
+        The page, report.md, report.tex, or the folder of CSV files.
+
+    Raises:
+        ConfigError: There is no such format.
+        RunError: The runs share no scored split, a file is damaged or of another split, or
+            `limit` is out of range.
+        DataError: The data set is not where the run says it was.
+    """
+    if format not in FORMATS:
+        raise ConfigError(
+            explain("unknown format", got=format, expected=", ".join(FORMATS), do="choose one")
+        )
+    paths = [Path(path) for path in ([runs] if isinstance(runs, str | Path) else runs)]
+    contents = gather(
+        paths,
+        data=None if data is None else Path(data),
+        split=split,
+        comparison=None if comparison is None else Path(comparison),
+        ablation=None if ablation is None else Path(ablation),
+        study=None if study is None else Path(study),
+        title=title,
+        limit=limit,
+    )
+    target = Path(out) if out is not None else RunDir(paths[0]).path / FORMATS[format]
+    if format in ("html", "pdf-ready"):
+        write_text(target, render_page(contents, printed=format == "pdf-ready"))
+        return target
+    return {"md": _markdown, "latex": _latex, "csv": _csv}[format](contents, target)
+
+
+def _markdown(contents: Contents, folder: Path) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    write_text(folder / "report.md", markdown_text(contents, all_tables(contents)))
+    return folder / "report.md"
+
+
+def _csv(contents: Contents, folder: Path) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    for table in all_tables(contents):
+        write_text(folder / f"{table.name}.csv", csv_text(table))
+    return folder
+
+
+def _latex(contents: Contents, folder: Path) -> Path:
+    from medblip.stages.report.charts import chart_pdf
+    from medblip.stages.report.curves import all_charts
+
+    for part in ("tables", "figures"):
+        (folder / part).mkdir(parents=True, exist_ok=True)
+    tables = all_tables(contents)
+    for table in tables:
+        write_text(folder / "tables" / f"{table.name}.tex", latex_table(table))
+    figures = {}
+    for chart in all_charts(contents):
+        write_bytes(folder / "figures" / f"{chart.name}.pdf", chart_pdf(chart))
+        figures[f"{chart.name}.pdf"] = f"{chart.title} by {chart.x}."
+    methods = (contents.study or {}).get("methods")
+    if methods:
+        write_text(folder / "methods.tex", latex_text(methods) + "\n")
+    # last, so that a document that is there has all that it names
+    write_text(folder / "report.tex", latex_document(contents, tables, figures))
+    return folder / "report.tex"

@@ -1,0 +1,293 @@
+"""The report's tables as plain records: one function per table, None when its file is absent."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from medblip.stages.report.cells import Column, Table
+from medblip.stages.report.collect import System
+from medblip.stages.report.contents import Contents
+from medblip.stages.report.maptables import faithfulness, faithfulness_tests
+
+__all__ = ["all_tables", "score_names"]
+
+#: Columns of the score table, in this order; a metric that is not named here follows them.
+_COLUMNS = ("CIDEr-D", "BLEU-1", "BLEU-4", "ROUGE-L",
+            "fact-modality", "fact-region", "fact-finding", "fact-side")  # fmt: skip
+#: In the files and the signatures, but too close to their neighbours for a column of their own.
+_LEFT_OUT = ("BLEU-2", "BLEU-3", "CIDEr", "METEOR-segments", "BERTScore-P", "BERTScore-R")
+#: The clinical audit is a table of its own.
+_AUDIT = ("audit-", "error-")
+#: Rows of the paper's clinical table, by the audit's names.
+CLINICAL = {"modality": "modality", "side": "side", "anatomy": "anatomy", "finding": "diagnosis"}
+_SYSTEM = Column(key="system", title="system")
+_TEST = [
+    Column(key="difference", title="difference", kind="signed"),
+    Column(key="ci", title="95 % interval", kind="ci"),
+    Column(key="p", title="p", kind="p"),
+    Column(key="p_holm", title="p (Holm)", kind="p"),
+]
+
+
+def all_tables(contents: Contents) -> list[Table]:
+    """Return every table that the files allow, in the order of a report."""
+    makers = (
+        scores, tests, outcomes, strata, weakest, agreement, clinical, errors, hallucinations,
+        ablation, ablation_tests, cost, faithfulness, faithfulness_tests, claims,
+    )  # fmt: skip
+    return [table for table in (maker(contents) for maker in makers) if table and table.rows]
+
+
+def score_names(systems: Sequence[System]) -> list[str]:
+    """Return the metrics that have a column."""
+    present = dict.fromkeys(name for system in systems for name in system.scores["metrics"])
+    names = [name for name in _COLUMNS if name in present]
+    return names + [
+        name
+        for name in present
+        if name not in (*_COLUMNS, *_LEFT_OUT) and not name.startswith(_AUDIT)
+    ]
+
+
+def scores(contents: Contents) -> Table:
+    """Return the value and interval of every metric of every system."""
+    names = score_names(contents.systems)
+    return _metrics("scores", "Scores", contents, {name: name for name in names},
+                    f"{contents.split} split, {contents.best.scores['n']} images; "
+                    "95 % bootstrap intervals over images.")  # fmt: skip
+
+
+def _metrics(name: str, title: str, contents: Contents, names: dict[str, str], note: str) -> Table:
+    columns = [_SYSTEM, *(Column(key=key, title=shown, kind="score")
+                          for key, shown in names.items())]  # fmt: skip
+    rows = [
+        {"system": s.name} | {key: s.scores["metrics"].get(key) for key in names}
+        for s in contents.systems
+    ]
+    return Table(name=name, title=title, columns=columns, rows=rows, note=note)
+
+
+def tests(contents: Contents) -> Table | None:
+    """Return the paired tests against the baseline."""
+    compared = contents.compared
+    if compared is None:
+        return None
+    columns = [
+        _SYSTEM,
+        Column(key="metric", title="metric"),
+        Column(key="baseline_value", title=compared["baseline"], kind="number"),
+        Column(key="value", title="value", kind="number"),
+        *_TEST,
+    ]
+    note = f"{compared['n']} images; {compared['test']}; {compared['correction']}."
+    return Table(name="tests", title=f"Tests against {compared['baseline']}", columns=columns,
+                 rows=compared["rows"], note=note)  # fmt: skip
+
+
+def outcomes(contents: Contents) -> Table | None:
+    """Return on how many images a system wins, ties or loses against the baseline."""
+    rows = (contents.compared or {}).get("outcomes")
+    if not rows:
+        return None
+    columns = [
+        _SYSTEM,
+        Column(key="baseline", title="against"),
+        Column(key="metric", title="metric"),
+        *(Column(key=key, title=key, kind="count") for key in ("wins", "ties", "losses")),
+        Column(key="n", title="images", kind="count"),
+    ]
+    return Table(name="outcomes", title="Image by image", columns=columns, rows=rows,
+                 note="A win is a higher value of this image.")  # fmt: skip
+
+
+def strata(contents: Contents) -> Table | None:
+    """Return the scores by group, one row per group, one column per system."""
+    records = (contents.compared or {}).get("strata")
+    if not records:
+        return None
+    rows: dict[tuple[str, str, str], dict[str, Any]] = {}
+    for record in records:
+        key = (record["stratum"], record["level"], record["metric"])
+        row = rows.setdefault(
+            key, {"stratum": key[0], "level": key[1], "n": record["n"], "metric": key[2]}
+        )
+        row[f"system {record['system']}"] = {"value": record["value"], "ci": record["ci"]}
+    names = dict.fromkeys(record["system"] for record in records)
+    columns = [
+        Column(key="stratum", title="grouped by"),
+        Column(key="level", title="group"),
+        Column(key="n", title="images", kind="count"),
+        Column(key="metric", title="metric"),
+        *(Column(key=f"system {name}", title=name, kind="score") for name in names),
+    ]
+    return Table(name="strata", title="By group", columns=columns, rows=list(rows.values()),
+                 note="A mean can hide a group that fails: each group has its own interval. "
+                 "Small groups have wide ones.")  # fmt: skip
+
+
+def weakest(contents: Contents) -> Table | None:
+    """Return the groups whose interval lies wholly below the system's overall value."""
+    if contents.compared is None or "weakest" not in contents.compared:
+        return None
+    columns = [
+        _SYSTEM,
+        Column(key="metric", title="metric"),
+        Column(key="stratum", title="grouped by"),
+        Column(key="level", title="group"),
+        Column(key="value", title="value", kind="number"),
+        Column(key="ci", title="95 % interval", kind="ci"),
+        Column(key="overall", title="overall", kind="number"),
+    ]
+    return Table(name="weakest", title="Groups that do worse", columns=columns,
+                 rows=contents.compared["weakest"],
+                 note="Groups whose interval lies wholly below the overall value.")  # fmt: skip
+
+
+def agreement(contents: Contents) -> Table | None:
+    """Return how far the metrics rank images alike: Kendall's tau, a row per pair of metrics."""
+    found = (contents.compared or {}).get("agreement")
+    if not found:
+        return None
+    names = found["metrics"]
+    rows: list[dict[str, Any]] = []
+    for i, one in enumerate(names):
+        for j, other in enumerate(names[:i]):
+            taus = {f"system {s}": matrix[i][j] for s, matrix in found["kendall"].items()}
+            rows.append({"metric": one, "other": other, **taus})
+    columns = [
+        Column(key="metric", title="metric"),
+        Column(key="other", title="and"),
+        *(Column(key=f"system {s}", title=s, kind="number") for s in found["kendall"]),
+    ]
+    return Table(name="agreement", title="Agreement between metrics", columns=columns, rows=rows,
+                 note="Kendall's tau between the values per image: 1 is the same order of images, "
+                 "0 no relation.")  # fmt: skip
+
+
+def clinical(contents: Contents) -> Table | None:
+    """Return the paper's clinical table as totals: how far captions state what references do."""
+    names = {
+        f"audit-{kind}-F1": title
+        for kind, title in CLINICAL.items()
+        if any(f"audit-{kind}-F1" in s.scores["metrics"] for s in contents.systems)
+    }
+    if not names:
+        return None
+    return _metrics("clinical", "Clinical statements", contents, names,
+                    "F1 of the statements of each kind that caption and reference share, read "
+                    "from the text with a lexicon.")  # fmt: skip
+
+
+def errors(contents: Contents) -> Table | None:
+    """Return the mean number of errors per caption, by class."""
+    present = [name for s in contents.systems for name in s.scores["metrics"]]
+    names = {
+        name: name.removeprefix("error-").replace("-", " ")
+        for name in dict.fromkeys(present)
+        if name.startswith("error-")
+    }
+    if not names:
+        return None
+    return _metrics("errors", "Errors per caption", contents, names,
+                    "Mean number per caption: lower is better.")  # fmt: skip
+
+
+def hallucinations(contents: Contents) -> Table | None:
+    """Return what the systems state most often although no reference does, with counts."""
+    rows = [
+        {"system": system.name, **row}
+        for system in contents.systems
+        for row in system.scores.get("clinical", {}).get("hallucinations", [])
+    ]
+    columns = [
+        _SYSTEM,
+        Column(key="kind", title="kind"),
+        Column(key="name", title="stated, but in no reference"),
+        Column(key="count", title="captions", kind="count"),
+    ]
+    return Table(name="hallucinations", title="Commonest hallucinations", columns=columns,
+                 rows=rows)  # fmt: skip
+
+
+def ablation(contents: Contents) -> Table | None:
+    """Return quality and cost of every variant."""
+    found = contents.ablation
+    if found is None:
+        return None
+    metrics = dict.fromkeys(name for v in found["variants"] for name in v["metrics"])
+    shown = [found["headline"], *(m for m in _COLUMNS if m in metrics and m != found["headline"])]
+    rows = []
+    for variant in found["variants"]:
+        headline = variant["metrics"].get(found["headline"], {})
+        rows.append({
+            **variant, "variant": variant["name"],
+            "changes": json.dumps(variant["set"], ensure_ascii=False) if variant["set"] else None,
+            "sd_seeds": headline.get("sd_seeds"),
+            **{name: variant["metrics"].get(name) for name in shown},
+        })  # fmt: skip
+    columns = [
+        Column(key="variant", title="variant"),
+        *(Column(key=name, title=name, kind="score") for name in shown),
+        Column(key="sd_seeds", title="sd over seeds", kind="number"),
+        Column(key="parameters_trainable", title="trained parameters", kind="count"),
+        Column(key="seconds", title="training, s", kind="seconds"),
+        Column(key="seconds_per_step", title="s per step", kind="number"),
+        Column(key="steps_to_best", title="steps to best", kind="count"),
+        Column(key="seconds_to_best", title="s to best", kind="seconds"),
+        Column(key="peak_memory_mb", title="peak memory, MB", kind="seconds"),
+        Column(key="flops_per_step", title="FLOPs per step", kind="count"),
+        Column(key="energy_wh", title="energy, Wh", kind="seconds"),
+        Column(key="changes", title="settings"),
+    ]
+    kept = [c for c in columns if any(row.get(c.key) is not None for row in rows)]
+    seeds = ", ".join(str(seed) for seed in found.get("seeds", []))
+    note = f"{found['split']} split, {found['n']} images, seeds {seeds}; intervals over images."
+    return Table(name="ablation", title="Ablation", columns=kept, rows=rows, note=note)
+
+
+def ablation_tests(contents: Contents) -> Table | None:
+    """Return the paired tests of the variants against the ablation's baseline."""
+    found = contents.ablation
+    if found is None or not found.get("tests"):
+        return None
+    columns = [
+        Column(key="variant", title="variant"),
+        Column(key="baseline", title="against"),
+        Column(key="metric", title="metric"),
+        *_TEST,
+    ]
+    return Table(name="ablation-tests", title=f"Variants against {found['baseline']}",
+                 columns=columns, rows=found["tests"],
+                 note=f"{found['test']}; {found['correction']}.")  # fmt: skip
+
+
+def cost(contents: Contents) -> Table:
+    """Return what each system cost."""
+    columns = [
+        _SYSTEM,
+        Column(key="seconds", title="training, s", kind="seconds"),
+        Column(key="seconds_per_step", title="s per step", kind="number"),
+        Column(key="peak_memory_mb", title="peak memory, MB", kind="seconds"),
+        Column(key="parameters_trainable", title="trained parameters", kind="count"),
+        Column(key="parameters_total", title="all parameters", kind="count"),
+        Column(key="images_per_second", title="captions per s", kind="seconds"),
+    ]
+    keys = [column.key for column in columns[1:]]
+    rows = [{"system": s.name} | {key: s.cost.get(key) for key in keys} for s in contents.systems]
+    return Table(name="cost", title="Cost", columns=columns, rows=rows,
+                 note="Training time includes validation; seconds per step do not.")  # fmt: skip
+
+
+def claims(contents: Contents) -> Table | None:
+    """Return the paper's claims and what this study says of each."""
+    if contents.study is None:
+        return None
+    columns = [
+        Column(key="claim", title="claim", kind="long"),
+        Column(key="verdict", title="verdict"),
+        Column(key="reason", title="because", kind="long"),
+    ]
+    return Table(name="claims", title="The paper's claims", columns=columns,
+                 rows=contents.study["claims"])  # fmt: skip
