@@ -110,8 +110,9 @@ def reproduce(
         return _planned(variants, others, data, seeds)
     root = Path(out)
     settings = {"scale": scale, "seeds": None if seeds is None else list(seeds), "images": images}
+    _require_data(data, scale)
     _claim(root, settings | {"data": None if data is None else str(Path(data).resolve())}, force)
-    source = _data(root, data, scale, images, force=force)
+    source = Path(data) if data is not None else _drawn(root / "data", images, force=force)
     describe_data(source, root / "study-data.json")
     console().rule("ablation")
     ablation = ablate(
@@ -194,11 +195,8 @@ def _claim(root: Path, settings: dict[str, Any], force: bool) -> None:
     write_json(note, settings)
 
 
-def _data(root: Path, data: Path | str | None, scale: str, images: int, *, force: bool) -> Path:
-    """Return the data set; draw phantoms where the demo names none."""
-    if data is not None:
-        return Path(data)
-    if scale != "demo":
+def _require_data(data: Path | str | None, scale: str) -> None:
+    if data is None and scale != "demo":
         raise RunError(
             explain(
                 "no data set",
@@ -207,12 +205,15 @@ def _data(root: Path, data: Path | str | None, scale: str, images: int, *, force
                 do="make one with `medblip data prepare`, then name it with --data",
             )
         )
+
+
+def _drawn(data: Path, images: int, *, force: bool) -> Path:
+    """Draw phantoms, unless they are there."""
     from medblip.data.phantoms.generate import generate
 
-    drawn = root / "data"
-    if force or not (drawn / "manifest.jsonl").exists():
-        generate(drawn, images=images, seed=0, workers=os.cpu_count(), force=True)
-    return drawn
+    if force or not (data / "manifest.jsonl").exists():
+        generate(data, images=images, seed=0, workers=os.cpu_count(), force=True)
+    return data
 
 
 def _first_runs(root: Path, ablation: Path) -> dict[str, RunDir]:
