@@ -115,6 +115,26 @@ def test_other_captioners_are_judged_from_the_comparison(tmp_path: Path) -> None
         assert "BLIP-2" in second.reason
 
 
+@pytest.mark.parametrize(
+    ("zero_shot", "centre", "verdict"),
+    [(0.2, 0.5, "reproduced"), (-0.2, 0.5, "not reproduced"), (0.2, -0.5, "not reproduced")],
+)
+def test_maps_must_beat_zero_shot_and_the_centre(
+    tmp_path: Path, zero_shot: float, centre: float, verdict: str
+) -> None:
+    study(tmp_path, full=1.6, decoder=1.55, encoder=0.5, p=0.001)
+    row = {"measure": "pointing-game", "map": "attention", "value": 0.7, "baseline_value": 0.5,
+           "difference": zero_shot, "ci": [0.1, 0.3], "p": 0.01, "p_holm": 0.01}  # fmt: skip
+    write_json(tmp_path / "maps-compared.json", {"tests": [row], "placed": {"hits": 9, "wrong": 2}})
+    own = {**row, "baseline": "centre", "difference": centre}
+    run = tmp_path / "ablation" / "full-0" / "maps"
+    run.mkdir(parents=True)
+    write_json(run / "test.faithfulness.json", {"tests": [own]})
+    found = claims(Ledger(tmp_path), split="test", runs={"full": "ablation/full-0"})
+    assert found[5].verdict == verdict
+    assert (found[6].verdict, "in 2 of these" in found[6].reason) == ("reproduced", True)
+
+
 def test_errors_that_remain_are_counted_in_the_run(tmp_path: Path) -> None:
     study(tmp_path, full=1.6, decoder=1.55, encoder=0.5, p=0.001)
     scores = tmp_path / "ablation" / "full-0" / "scores" / "test.json"

@@ -23,6 +23,7 @@ _ALPHA = 0.05
 CLOSE = 0.9
 HEADLINE = "CIDEr-D"
 _ABLATION, _COMPARISON = "ablation/ablation.json", "comparison.json"
+_MAPS, _POINTING = "maps-compared.json", "pointing-game"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -151,29 +152,40 @@ def _decoder_is_quicker(ledger: Ledger) -> Claim:
 
 
 def _attention_is_more_local(ledger: Ledger, split: str, runs: Mapping[str, str]) -> Claim:
+    """Judge by the pointing game, against zero-shot and against the centre of the image."""
     title = "After fine-tuning, the decoder's attention lies more on the place it speaks of."
-    file = "maps-compared.json"
-    rows = [
-        (index, row)
-        for index, row in enumerate(ledger.read(file).get("tests", []))
-        if row["measure"] in ("pointing-game", "mass-in-mask")
+    file, own = _MAPS, f"{runs.get('full', '')}/maps/{split}.faithfulness.json"
+    rows = {row["measure"]: (at, row) for at, row in enumerate(ledger.read(file).get("tests", []))}
+    centre = [
+        (at, row)
+        for at, row in enumerate(ledger.read(own).get("tests", []))
+        if (row["measure"], row["map"], row["baseline"]) == (_POINTING, "attention", "centre")
     ]
-    if not rows:
+    if _POINTING not in rows or not centre:
         return _untested(title, "the images have no masks of what is to be seen")
     told = [
-        f"{row['measure']} {ledger.tell(file, 'tests', index, 'value')} fine-tuned, "
-        f"{ledger.tell(file, 'tests', index, 'baseline_value')} zero-shot "
-        f"(p {ledger.tell(file, 'tests', index, 'p_holm', form='p')})"
-        for index, row in rows
+        f"{name} {ledger.tell(file, 'tests', rows[name][0], 'value')} fine-tuned, "
+        f"{ledger.tell(file, 'tests', rows[name][0], 'baseline_value')} zero-shot "
+        f"(p {ledger.tell(file, 'tests', rows[name][0], 'p_holm', form='p')})"
+        for name in (_POINTING, "mass-in-mask")
+        if name in rows
     ]
-    return Claim(
-        claim=title, verdict=_all(_way(row) for _, row in rows), reason=f"{'; '.join(told)}."
+    at, row = centre[0]
+    told.append(
+        f"the fine-tuned map against the centre of the image, {_POINTING} "
+        f"{ledger.tell(own, 'tests', at, 'difference', form='+.3f')} "
+        f"(p {ledger.tell(own, 'tests', at, 'p_holm', form='p')})"
     )
+    words = f"{'; '.join(told)}. The {_POINTING} decides."
+    return Claim(
+        claim=title, verdict=_all([_way(rows[_POINTING][1]), _way(row)]),
+        reason=words[0].upper() + words[1:],
+    )  # fmt: skip
 
 
 def _right_place_wrong_words(ledger: Ledger, split: str, runs: Mapping[str, str]) -> Claim:
     title = "A map in the right place does not make the caption right."
-    file = "maps-compared.json"
+    file = _MAPS
     found = ledger.read(file).get("placed", {})
     if not found.get("hits"):
         return _untested(title, "the images have no masks of what is to be seen")
