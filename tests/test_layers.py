@@ -25,7 +25,7 @@ LIBRARIES = {
     "checkpoint", "engine", "flops", "models", "metrics", "data", "pictures", "power",
     "remote", "sharded",
 }  # fmt: skip
-TABLES = {"tables", "tables_ablation", "tables_study"}
+TABLES = {"tables", "tables_ablation", "tables_compare", "tables_study"}
 #: What a layer may import of medblip, besides itself.
 MAY = {
     **{name: FOUNDATION for name in FOUNDATION | LIBRARIES},

@@ -175,8 +175,9 @@ def compare(
     )  # fmt: skip
     if not as_json:
         from medblip.tables import comparison_tables
+        from medblip.tables_compare import detail_tables
 
-        for part in comparison_tables(result):
+        for part in [*comparison_tables(result), *detail_tables(result)]:
             print_table(part)
     finish(result, as_json)
 

@@ -141,7 +141,7 @@ def compare_systems(
     paths = [run.path for run in done.values()]
     compared = compare(
         paths, split=split, metrics=metrics, out=root / "comparison.json", resamples=resamples,
-        seed=seed,
+        references=data, seed=seed,
     )  # fmt: skip
     page = report(
         paths, data=data, split=split, out=root / "report.html",

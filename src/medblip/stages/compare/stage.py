@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, Literal
 from medblip.errors import MedblipError, MetricError, RunError, explain, nearest
 from medblip.files import read_json, write_json
 from medblip.progress import track
-from medblip.rundir import RunDir
+from medblip.stages.compare.detail import details
+from medblip.stages.compare.source import load, names_of
 
 if TYPE_CHECKING:
     from medblip.metrics import StoredStatistics
@@ -37,6 +38,11 @@ class Compared:
         test: Which test, how many resamples, which seed.
         correction: Over how many tests.
         n: Number of images.
+        outcomes: {system, baseline, metric, wins, ties, losses, n}: images on which a system scores
+            better than the baseline, equal, worse.
+        weakest: Groups of images (modality, region, length, rare findings) whose interval lies
+            wholly below the system's value on all; exploratory.
+        notes: What could not be looked at, and why.
     """
 
     comparison_file: str | None
@@ -46,6 +52,9 @@ class Compared:
     test: str
     correction: str
     n: int
+    outcomes: list[dict[str, Any]]
+    weakest: list[dict[str, Any]]
+    notes: list[str]
 
 
 def compare(
@@ -57,6 +66,7 @@ def compare(
     metrics: Sequence[str] | None = None,
     test: Literal["bootstrap", "randomisation"] = "bootstrap",
     out: Path | str | None = None,
+    names: Sequence[str] | None = None,
     resamples: int = 10_000,
     seed: int = 0,
 ) -> Compared:
@@ -73,6 +83,7 @@ def compare(
             per image; the interval is still the bootstrap's).
         out: JSON file; None: `comparison.json` beside the baseline's run directory, no file
             otherwise.
+        names: What the systems are called, in their order; None: as their files or folders.
         resamples: Bootstrap resamples, and trials of the randomisation.
         seed: Of the resampling; both systems get the same weights.
 
@@ -98,29 +109,39 @@ def compare(
                 do="name two or more run directories, scores files or tables of captions",
             )
         )
-    loaded = {path: _load(path, split, references) for path in [base, *others]}
-    names = _names([base, *others])
+    loaded = {path: load(path, split, references) for path in [base, *others]}
+    called = dict(zip([Path(one) for one in systems], names or (), strict=bool(names)))
+    shown = names_of([base, *others]) | called
     wanted = _wanted(metrics, loaded)
     rows: list[dict[str, Any]] = []
     for path in track(others, "paired tests", len(others), unit="system"):
         found = _tests(loaded[path], loaded[base], wanted, test, resamples, seed)
-        rows += [{"system": names[path], "baseline": names[base]} | row for row in found]
+        rows += [{"system": shown[path], "baseline": shown[base]} | row for row in found]
     for row, corrected in zip(rows, holm([row["p"] for row in rows]), strict=True):
         row["p_holm"] = float(corrected)
     kind = "paired bootstrap" if test == "bootstrap" else "approximate randomisation"
     record: dict[str, Any] = {
         "split": split,
-        "baseline": names[base],
+        "baseline": shown[base],
         "test": f"{kind}, {resamples} resamples, seed {seed}",
         "correction": f"Holm over {len(rows)} tests",
         "n": len(loaded[base].ids),
     }
+    order = [name for name in HEADLINES if name in wanted]
+    more = details(
+        {shown[path]: system for path, system in loaded.items()}, shown[base],
+        order + sorted(wanted.difference(order)), paths=list(loaded), split=split,
+        references=references, seed=seed,
+    )  # fmt: skip
     target = Path(out) if out is not None else base.parent / "comparison.json"
     written = out is not None or base.is_dir()
     if written:
         _refuse_foreign(target)
-        write_json(target, record | {"rows": rows})
-    return Compared(comparison_file=str(target) if written else None, rows=rows, **record)
+        write_json(target, record | {"rows": rows} | more)
+    return Compared(
+        comparison_file=str(target) if written else None, rows=rows, outcomes=more["outcomes"],
+        weakest=more["weakest"], notes=more["notes"], **record,
+    )  # fmt: skip
 
 
 def _tests(
@@ -184,63 +205,6 @@ def _refuse_foreign(target: Path) -> None:
             do="choose another --out",
         )
     )
-
-
-def _load(path: Path, split: str, references: Path | str | None) -> StoredStatistics:
-    """Return the statistics of one system, scored here when it is a table of captions."""
-    from medblip.data.captions import align, read_captions, read_references
-    from medblip.metrics import load_statistics
-    from medblip.metrics.suite import Material, Suite, compute
-    from medblip.metrics.table import score_families
-
-    if path.is_dir():
-        scores = RunDir(path).scores(split)
-        if not scores.exists():
-            raise RunError(
-                explain(
-                    f"{path}: no scores of the {split} split",
-                    got=f"{scores} is not there",
-                    expected="a run that was captioned and evaluated",
-                    do=f"run `medblip evaluate {path} --split {split}` first",
-                )
-            )
-        return load_statistics(scores.with_suffix(".npz"))
-    if not path.exists():
-        raise RunError(
-            explain(
-                "file not found",
-                got=path,
-                expected="a run, a scores file of `medblip evaluate --out`, or a table of captions",
-                do="check the path",
-            )
-        )
-    if path.with_suffix(".npz").exists():
-        return load_statistics(path.with_suffix(".npz"))
-    if references is None:
-        raise RunError(
-            explain(
-                f"{path}: nothing to compare",
-                got="no statistics beside it, and no references",
-                expected="scores that `medblip evaluate --out` wrote, or captions and references",
-                do="evaluate it with --out, or name the references with --references",
-            )
-        )
-    known = read_references(Path(references), split)
-    captions = align(read_captions(path), known.ids)
-    material = Material(known.ids, captions, known.captions, known.facts)
-    computed = compute(Suite(meteor=False), material)
-    table = score_families(computed.families, resamples=0, groups=known.groups)
-    return table.stored(known.ids, known.captions)
-
-
-def _names(paths: Sequence[Path]) -> dict[Path, str]:
-    """Return a short name per system: its file or folder, with the parent where two are equal."""
-    own = [path.resolve() for path in paths]
-    last = [path.name if path.is_dir() else path.stem for path in own]
-    return {
-        path: name if last.count(name) == 1 else f"{whole.parent.name}/{name}"
-        for path, whole, name in zip(paths, own, last, strict=True)
-    }
 
 
 def _wanted(metrics: Sequence[str] | None, loaded: dict[Path, StoredStatistics]) -> frozenset[str]:

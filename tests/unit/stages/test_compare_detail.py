@@ -1,0 +1,106 @@
+"""What a comparison says besides its tests: image by image, metric by metric, group by group."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import pytest
+
+from medblip.stages.compare import compare
+from medblip.stages.evaluate import evaluate
+
+REFERENCES = {
+    f"i{index:02}": text
+    for index, text in enumerate(
+        ["CT of the chest shows a nodule in the left lung."] * 15
+        + ["MRI of the brain without any lesion."] * 15
+    )
+}
+
+
+def write(path: Path, rows: dict[str, str]) -> Path:
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["id", "caption"])
+        writer.writerows(rows.items())
+    return path
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Right on CT and wrong on MRI; wrong on all; right on all but two."""
+    root = tmp_path_factory.mktemp("compare")
+    ids = list(REFERENCES)
+    half = {name: REFERENCES[name] if name < "i15" else "An ultrasound image." for name in ids}
+    none = dict.fromkeys(ids, "A picture of a cat on a mat.")
+    good = {**REFERENCES, "i00": "A cat.", "i20": "A dog."}
+    references = write(root / "r.csv", REFERENCES)
+    for name, rows in (("none", none), ("half", half), ("good", good)):
+        write(root / f"{name}.csv", rows)
+        evaluate(root / f"{name}.csv", references, out=root / f"{name}.json", meteor=False,
+                 resamples=200)  # fmt: skip
+    compare(
+        [root / "none.json", root / "half.json", root / "good.json"], references=references,
+        names=["baseline", "half", "good"], out=root / "comparison.json", resamples=500,
+    )  # fmt: skip
+    return root
+
+
+def test_outcomes_count_images(done: Path) -> None:
+    record = json.loads((done / "comparison.json").read_text())
+    rows = {(row["system"], row["metric"]): row for row in record["outcomes"]}
+    assert (rows["good", "ROUGE-L"]["wins"], rows["good", "ROUGE-L"]["n"]) == (28, 30)
+    for row in rows.values():
+        assert row["wins"] + row["ties"] + row["losses"] == row["n"] == 30
+        assert row["baseline"] == "baseline"
+
+
+def test_outcomes_are_those_of_the_values_per_image(done: Path) -> None:
+    record = json.loads((done / "comparison.json").read_text())
+    one, base = (
+        [json.loads(line) for line in (done / f"{name}.per_image.jsonl").read_text().splitlines()]
+        for name in ("half", "none")
+    )
+    for metric in ("CIDEr-D", "BLEU-1"):
+        row = next(r for r in record["outcomes"] if (r["system"], r["metric"]) == ("half", metric))
+        pairs = list(zip(one, base, strict=True))
+        assert row["wins"] == sum(a[metric] > b[metric] + 1e-9 for a, b in pairs)
+        assert row["losses"] == sum(a[metric] < b[metric] - 1e-9 for a, b in pairs)
+
+
+def test_agreement_has_a_matrix_per_system(done: Path) -> None:
+    found = json.loads((done / "comparison.json").read_text())["agreement"]
+    assert set(found["kendall"]) == {"baseline", "half", "good"}
+    size = len(found["metrics"])
+    for matrix in found["kendall"].values():
+        assert [len(row) for row in matrix] == [size] * size
+    at = [found["metrics"].index(name) for name in ("CIDEr-D", "ROUGE-L")]
+    assert found["kendall"]["half"][at[0]][at[1]] > 0.5
+
+
+def test_a_failing_group_does_not_hide_in_the_mean(done: Path) -> None:
+    record = json.loads((done / "comparison.json").read_text())
+    groups = {
+        (row["stratum"], row["level"]): row
+        for row in record["strata"]
+        if (row["system"], row["metric"]) == ("half", "ROUGE-L")
+    }
+    assert groups["modality", "CT"]["value"] > 0.9
+    assert groups["modality", "MR"]["value"] < 0.5
+    assert groups["modality", "CT"]["n"] == groups["modality", "MR"]["n"] == 15
+    weak = {
+        (row["system"], row["stratum"], row["level"])
+        for row in record["weakest"]
+        if row["metric"] == "ROUGE-L"
+    }
+    assert ("half", "modality", "MR") in weak
+    assert ("half", "modality", "CT") not in weak
+
+
+def test_without_references_groups_are_left_out_with_a_reason(done: Path) -> None:
+    found = compare([done / "none.json", done / "half.json"], resamples=100)
+    assert found.outcomes
+    assert found.weakest == []
+    assert "data set" in found.notes[0]
