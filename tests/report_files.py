@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Sequence
 from html.parser import HTMLParser
@@ -263,3 +264,35 @@ def write_all(root: Path) -> dict[str, Path]:
         "ablation": write_ablation(root / "ablation.json", NAMES[1:]),
         "study": write_study(root / "study.json"),
     }
+
+
+def write_hostile(root: Path, texts: Sequence[str] = HOSTILE_TEXTS) -> dict[str, Any]:
+    """Write the study again with hostile ids, captions, references, names and claims."""
+    files: dict[str, Any] = dict(write_all(root))
+    names = [f"{texts[i % len(texts)]} {i}".replace("\ud800", "") for i in range(N)]
+    examples = [
+        dataclasses.replace(example(index), id=name, captions=(name,), licence=name)
+        for index, name in enumerate(names)
+    ]
+    write_text(root / "data" / "manifest.jsonl", dump_jsonl(examples))
+    for system in NAMES:
+        run = RunDir(root / system)
+        captions = [Prediction(id=name, caption=name) for name in names]
+        write_text(run.predictions("test"), dump_jsonl(captions))
+        images = [
+            {
+                "id": name,
+                "caption": name,
+                "words": name.split(),
+                "maps": [[0.4, 0.6]] * len(name.split()),
+            }
+            for name in names
+        ]
+        write_json(run.maps("test"), {"grid": [1, 2], "images": images})
+    claims = [{"claim": text, "verdict": text, "reason": text} for text in names]
+    write_json(files["study"], {"claims": claims, "methods": " ".join(names)})
+    ablation = read_json(files["ablation"])
+    for variant, name in zip(ablation["variants"], names, strict=False):
+        variant["name"] = name
+    files["ablation"].write_text(json.dumps(ablation))
+    return files

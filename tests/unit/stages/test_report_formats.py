@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import csv
-import dataclasses
-import json
 import re
 import shutil
 import subprocess
@@ -12,12 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from report_files import HOSTILE_TEXTS, NAMES, N, Page, example, write_all
+from report_files import HOSTILE_TEXTS, NAMES, N, Page, write_all, write_hostile
 
 from medblip.errors import ConfigError, RunError
-from medblip.files import read_json, write_json, write_text
+from medblip.files import read_json, write_json
 from medblip.rundir import RunDir
-from medblip.schema import Prediction, dump_jsonl
 from medblip.stages.report import report
 from medblip.stages.report.cells import Column, Table, cell
 from medblip.stages.report.csvs import csv_text
@@ -168,42 +165,9 @@ def test_wide_and_long_tables_are_cut_but_lose_nothing() -> None:
             assert text.count(f"& {cell(column, row)} ") == 1
 
 
-def hostile(root: Path) -> dict[str, Any]:
-    """Write the study again with hostile ids, captions, references, names and claims."""
-    files: dict[str, Any] = dict(write_all(root))
-    texts = [HOSTILE_TEXTS[index % len(HOSTILE_TEXTS)] for index in range(N)]
-    names = [f"{text} {index}".replace("\ud800", "") for index, text in enumerate(texts)]
-    examples = [
-        dataclasses.replace(example(index), id=name, captions=(name,), licence=name)
-        for index, name in enumerate(names)
-    ]
-    write_text(root / "data" / "manifest.jsonl", dump_jsonl(examples))
-    for system in NAMES:
-        run = RunDir(root / system)
-        captions = [Prediction(id=name, caption=name) for name in names]
-        write_text(run.predictions("test"), dump_jsonl(captions))
-        images = [
-            {
-                "id": name,
-                "caption": name,
-                "words": name.split(),
-                "maps": [[0.4, 0.6]] * len(name.split()),
-            }
-            for name in names
-        ]
-        write_json(run.maps("test"), {"grid": [1, 2], "images": images})
-    claims = [{"claim": text, "verdict": text, "reason": text} for text in names]
-    write_json(files["study"], {"claims": claims, "methods": " ".join(names)})
-    ablation = read_json(files["ablation"])
-    for variant, name in zip(ablation["variants"], names, strict=False):
-        variant["name"] = name
-    files["ablation"].write_text(json.dumps(ablation))
-    return files
-
-
 @pytest.mark.skipif(PDFLATEX is None, reason="no pdflatex here; `make latex` installs it")
 def test_the_latex_compiles_whatever_the_texts_are(tmp_path: Path) -> None:
-    whole = (tmp_path, hostile(tmp_path))
+    whole = (tmp_path, write_hostile(tmp_path))
     document = build(whole, "latex", tmp_path / "latex")
     done = subprocess.run(
         [str(PDFLATEX), "-halt-on-error", "-interaction=nonstopmode", "-no-shell-escape",
@@ -219,7 +183,9 @@ def test_the_latex_compiles_whatever_the_texts_are(tmp_path: Path) -> None:
 
 
 def test_markdown_has_no_links_and_no_html(tmp_path: Path) -> None:
-    words = build((tmp_path, hostile(tmp_path)), "md", tmp_path / "md").read_text(encoding="utf-8")
+    words = build((tmp_path, write_hostile(tmp_path)), "md", tmp_path / "md").read_text(
+        encoding="utf-8"
+    )
     assert not re.search(r"(?<!\\)[<>`\[]", words)
     assert not re.search(r"(?<!\\)https?:(?!\\)", words.replace("http\\:", ""))
     table = [line for line in words.splitlines() if line.startswith("|")]
