@@ -144,7 +144,12 @@ def axe(page: Path, folder: Path, theme: str, size: str) -> list[dict[str, Any]]
 
 @pytest.mark.parametrize(
     ("theme", "size"),
-    [("light", "500,900"), ("dark", "1280,900"), ("light", "1280,900"), ("dark", "500,900")],
+    [
+        ("light", "500,900"),
+        ("dark", "1280,900"),
+        pytest.param("light", "1280,900", marks=pytest.mark.slow),
+        pytest.param("dark", "500,900", marks=pytest.mark.slow),
+    ],
 )
 def test_axe_finds_nothing_serious(
     theme: str, size: str, pages: dict[str, Path], tmp_path: Path
