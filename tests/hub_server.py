@@ -100,12 +100,12 @@ class Hub:
 
 
 @contextlib.contextmanager
-def running() -> Iterator[Hub]:
-    """Serve an empty hub until the end of the block."""
-    hub = Hub()
+def running(hub: Hub | None = None, answers: type[Handler] | None = None) -> Iterator[Hub]:
+    """Serve an empty hub until the end of the block; or another one, with other answers."""
+    hub = hub or Hub()
     servers = []
     for kind in ("hub", "cdn"):
-        handler = type("Handler", (_Handler,), {"hub": hub, "kind": kind})
+        handler = type("Handler", (answers or Handler,), {"hub": hub, "kind": kind})
         server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
         server.daemon_threads = True
         threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
@@ -124,8 +124,11 @@ def git_sha1(data: bytes) -> str:
     return hashlib.sha1(f"blob {len(data)}\0".encode() + data).hexdigest()
 
 
-class _Handler(BaseHTTPRequestHandler):
+class Handler(BaseHTTPRequestHandler):
+    """Answers to what is downloaded."""
+
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True  # else every answer waits 40 ms for an acknowledgement
     hub: Hub
     kind: str
 
@@ -267,6 +270,6 @@ class _Handler(BaseHTTPRequestHandler):
         for key, value in (kind | (headers or {})).items():
             self.send_header(key, value)
         self.end_headers()
-        if self.command == "GET":
+        if self.command != "HEAD":
             with contextlib.suppress(ConnectionError):
                 self.wfile.write(body)

@@ -89,7 +89,10 @@ def prune(checkpoints: Path, keep: int) -> None:
 
 
 def reuse(checkpoint: Path, target: Path) -> None:
-    """Replace the folder `target` by a checkpoint's model, without its state and as hard links."""
+    """Replace the folder `target` by a checkpoint's model, without its state and as hard links.
+
+    COMPLETE goes along, for the files that do.
+    """
     with staged_directory(target) as folder:
         for path in sorted(checkpoint.rglob("*")):
             place = path.relative_to(checkpoint)
@@ -100,6 +103,9 @@ def reuse(checkpoint: Path, target: Path) -> None:
                 os.link(path, folder / place)
             except OSError:  # a file system without hard links
                 shutil.copyfile(path, folder / place)
+        files = json.loads((checkpoint / "COMPLETE").read_text(encoding="utf-8"))["files"]
+        kept = {name: one for name, one in files.items() if Path(name).parts[0] != "state"}
+        (folder / "COMPLETE").write_text(json_text({"files": kept}), encoding="utf-8")
 
 
 def _folders(checkpoints: Path) -> list[Path]:

@@ -8,6 +8,7 @@ process builds one `Engine`, and only the first one (`is_main`) writes.
 from __future__ import annotations
 
 import contextlib
+import platform
 import random
 import re
 import resource
@@ -30,6 +31,7 @@ from medblip.sharded import shard, whole
 
 __all__ = [
     "Engine",
+    "device_name",
     "peak_memory_mb",
     "pick_device",
     "pick_precision",
@@ -318,6 +320,11 @@ def seeded(seed: int) -> Iterator[None]:
     finally:
         random.setstate(python)
         np.random.set_state(numpy)
+
+
+def device_name(device: str) -> str:
+    """Return what a device is called: `NVIDIA H200`, or the processor's architecture."""
+    return torch.cuda.get_device_name(device) if device.startswith("cuda") else platform.machine()
 
 
 def reset_peak_memory(device: str) -> None:

@@ -7,6 +7,7 @@ MedblipError
 │   └── ImageError    one image cannot be decoded (becomes a counted reject)
 │       └── DicomError    one DICOM file cannot be read, in the words of a fixed list
 ├── CheckpointError   a model folder is absent, incomplete or of an unknown kind
+├── HubError          the hub of models refuses what is published, or does not answer
 ├── MetricError       predictions and references do not belong together
 └── RunError          a run directory is unfinished, finished already or cannot be written
     └── LockedError   another process is writing there
@@ -26,6 +27,7 @@ __all__ = [
     "ConfigError",
     "DataError",
     "DicomError",
+    "HubError",
     "ImageError",
     "LockedError",
     "MedblipError",
@@ -58,6 +60,10 @@ class DicomError(ImageError):
 
 class CheckpointError(MedblipError):
     """A model folder is absent, incomplete or of an unknown kind."""
+
+
+class HubError(MedblipError):
+    """The hub of models refuses what is published, or does not answer."""
 
 
 class MetricError(MedblipError):

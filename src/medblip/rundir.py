@@ -33,7 +33,10 @@ class RunDir:
     ├── predictions/<split>.jsonl     {id, caption, logprob};  <split>.json: how they were made
     ├── scores/<split>.json           value, interval, n, signature;  .npz: per-image statistics
     ├── maps/<split>.json             per-word cross-attention of a few images
-    └── report.html
+    ├── maps/<split>.faithfulness.json    whether the maps are true;  .npz: per-image statistics
+    ├── maps/images/                  of named images: index.html, figures, all attention
+    ├── report.html
+    └── README.md                     the model card
     ```
 
     Args:

@@ -14,6 +14,7 @@ from medblip.settings_remote import RemoteConfig
 
 __all__ = [
     "BUNDLED",
+    "SECTIONS",
     "AdapterConfig",
     "DataConfig",
     "DecodeConfig",
@@ -362,3 +363,7 @@ class RunConfig:
     decode: DecodeConfig = dataclasses.field(default_factory=DecodeConfig)
     remote: RemoteConfig = dataclasses.field(default_factory=RemoteConfig)
     eval: EvalConfig = dataclasses.field(default_factory=EvalConfig)
+
+
+#: Names of the sections, in the order of a file.
+SECTIONS = tuple(field.name for field in dataclasses.fields(RunConfig))

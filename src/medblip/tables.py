@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from medblip.stages.doctor import Diagnosed
     from medblip.stages.models import Entry
     from medblip.stages.prepare import Plan, Prepared
+    from medblip.stages.push import Pushed
     from medblip.stages.systems import Studied
     from medblip.stages.train.plan import Planned
 
@@ -38,6 +39,7 @@ __all__ = [
     "missing_lines",
     "plan_lines",
     "prepared_table",
+    "pushed_table",
     "score_table",
     "signature_lines",
     "training_table",
@@ -285,6 +287,21 @@ def models_table(found: Sequence[Entry]) -> Table:
             ", ".join(one.regimes) or "nothing: it can only caption",
             "yes" if one.here else "no",
         )  # fmt: skip
+    return table
+
+
+def pushed_table(result: Pushed, dry_run: bool) -> Table:
+    """Return a line per file of a push, or of one that would be."""
+    total = sum(result.files.values()) / 1e6
+    would = "would be " if dry_run else ""
+    table = Table(title=f"{result.repo_id} ({result.kind}): {total:,.1f} MB {would}pushed")
+    for column in ("file", "bytes", ""):
+        table.add_column(column, justify="right" if column == "bytes" else "left")
+    for path, size in result.files.items():
+        state = "" if dry_run else "sent" if path in result.sent else "there already"
+        table.add_row(Text(path), f"{size:,}", state)
+    for path in result.deleted:
+        table.add_row(Text(path), "", "deleted")
     return table
 
 

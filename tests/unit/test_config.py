@@ -14,7 +14,9 @@ CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 
 
 #: A list of systems is no configuration of a run (tests/e2e/test_systems.py reads it).
-RUNS = sorted(file for file in CONFIGS.glob("*.toml") if not file.name.startswith("compare"))
+RUNS = sorted(
+    file for file in CONFIGS.glob("*.toml") if not file.name.startswith(("ablation", "compare"))
+)
 
 
 @pytest.mark.parametrize("file", RUNS, ids=lambda p: p.name)

@@ -13,11 +13,11 @@ from typing import Any, NoReturn
 
 import typer
 
-from medblip.cli import data, models, runs, scores
+from medblip.cli import ablate, cards, data, models, reproduce, runs, scores
 from medblip.cli.options import app
 from medblip.errors import MedblipError
 
-__all__ = ["app", "data", "main", "models", "runs", "scores"]
+__all__ = ["ablate", "app", "cards", "data", "main", "models", "reproduce", "runs", "scores"]
 
 
 def main(arguments: list[str] | None = None) -> NoReturn:

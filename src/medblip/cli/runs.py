@@ -170,22 +170,103 @@ def caption(
 
 @app.command()
 def explain(
-    run: Annotated[Path, typer.Argument(help="Run directory with captions.")],
+    run: Annotated[
+        str,
+        typer.Argument(
+            metavar="MODEL", help="Run directory with captions; with IMAGES any captioner."
+        ),
+    ],
+    images: Annotated[
+        list[str] | None,
+        typer.Argument(help="Image or DICOM files, folders; default: a split of a data set."),
+    ] = None,
     data: Data = None,
     split: Split = "test",
     image: Annotated[list[str] | None, typer.Option(help="Id of an image (repeatable).")] = None,
-    limit: Annotated[int, typer.Option(help="How many images, drawn by seed.")] = 24,
+    limit: Annotated[
+        int | None,
+        typer.Option(help="How many images, drawn by seed; default: 24, --faithfulness 100."),
+    ] = None,
     seed: Seed = None,
+    faithful: Annotated[
+        bool,
+        typer.Option(
+            "--faithfulness",
+            help="Measure whether the maps are true: masks, deletion and insertion, weights.",
+        ),
+    ] = False,
+    view: Annotated[
+        str | None,
+        typer.Option(help="last-mean (the default), layer, mean, rollout or gradient."),
+    ] = None,
+    layer: Annotated[
+        int | None, typer.Option(help="Of the decoder, from 0 or, from its end, -1.")
+    ] = None,
+    head: Annotated[int | None, typer.Option(help="From 0; default: the mean over heads.")] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", help="Folder for named IMAGES; default: in the run, or explained."),
+    ] = None,
+    caption: Annotated[
+        str | None, typer.Option(help="Explain this caption instead of a generated one.")
+    ] = None,
+    overrides: Overrides = None,
     device: Device = None,
+    force: Force = False,
     as_json: AsJson = False,
 ) -> None:
-    """Write per-word cross-attention maps of captions that the run wrote."""
+    """Show what a captioner looked at for each word, of a run's captions or of any images."""
+    if faithful:
+        from medblip import faithfulness
+
+        _require_split(
+            {"IMAGES": images, "--out": out, "--caption": caption, "--set": overrides,
+             "--force": force}
+        )  # fmt: skip
+        measured = faithfulness(
+            run, data, split=split, ids=image, limit=100 if limit is None else limit,
+            seed=seed or 0, view=view, layer=layer, head=head, device=device or "auto",
+        )  # fmt: skip
+        if not as_json:
+            print_table("\n".join(measured.conclusions))
+        finish(measured, as_json)
+        return
     from medblip import explain as run_explain
 
     result = run_explain(
-        run, data, split=split, ids=image, limit=limit, seed=seed or 0, device=device or "auto"
+        run,
+        data,
+        images=images or (),
+        split=split,
+        ids=image,
+        limit=24 if limit is None else limit,
+        seed=seed or 0,
+        view=view,
+        layer=layer,
+        head=head,
+        out=out,
+        caption=caption,
+        overrides=overrides or [],
+        device=device or "auto",
+        force=force,
     )
     finish(result, as_json)
+
+
+def _require_split(given: dict[str, object]) -> None:
+    """Refuse what belongs to named images: masks and many images belong to a split."""
+    from medblip.errors import ConfigError
+    from medblip.errors import explain as message
+
+    if lone := [name for name, value in given.items() if value]:
+        raise ConfigError(
+            message(
+                "--faithfulness measures a split that a run has captioned",
+                got=", ".join(lone),
+                expected="a run directory, and --split, --image or --limit",
+                do="leave the rest out",
+            )
+        )
 
 
 @app.command()
@@ -194,23 +275,25 @@ def report(
     data: Data = None,
     split: Split = "test",
     out: Annotated[
-        Path | None, typer.Option("--out", help="HTML file, or folder of md, latex, csv.")
+        Path | None,
+        typer.Option("--out", help="File, or folder (latex, csv); default: in the run."),
     ] = None,
+    form: Annotated[
+        str, typer.Option("--format", help="html, pdf-ready (to be printed), md, latex or csv.")
+    ] = "html",
     comparison: Annotated[Path | None, typer.Option(help="JSON file of `compare`.")] = None,
     ablation: Annotated[Path | None, typer.Option(help="JSON file of `ablate`.")] = None,
-    study: Annotated[Path | None, typer.Option(help="JSON file of `reproduce`.")] = None,
-    limit: Annotated[int, typer.Option(help="Images in the gallery, 0 to 200.")] = 24,
-    form: Annotated[
-        str, typer.Option("--format", help="html, md, pdf-ready, latex or csv.")
-    ] = "html",
+    study: Annotated[Path | None, typer.Option(help="study.json of `reproduce`.")] = None,
+    title: Annotated[str | None, typer.Option(help="Headline; default: the run's name.")] = None,
+    limit: Annotated[int, typer.Option("--limit", help="Images in the gallery.")] = 24,
     as_json: AsJson = False,
 ) -> None:
-    """Write one self-contained HTML page, or its tables as Markdown, LaTeX or CSV."""
+    """Write one self-contained page, or the same tables as Markdown, LaTeX or CSV."""
     from medblip import report as run_report
 
     page = run_report(
-        runs if len(runs) > 1 else runs[0], data=data, split=split, out=out, comparison=comparison,
-        ablation=ablation, study=study, limit=limit, format=form,
+        runs if len(runs) > 1 else runs[0], data=data, split=split, out=out, format=form,
+        comparison=comparison, ablation=ablation, study=study, title=title, limit=limit,
     )  # fmt: skip
     finish({"report": str(page)}, as_json)
 

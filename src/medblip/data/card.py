@@ -1,18 +1,37 @@
-"""What a prepared data set says of itself: `stats.json`, and the same in words, `README.md`."""
+"""What a prepared data set says of itself: `stats.json`, and the same in words, `README.md`.
+
+The latter is a data card in the format of the Hugging Face hub.
+"""
 
 from __future__ import annotations
 
 import hashlib
+import re
 from array import array
 from collections import Counter, defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from medblip.data.licences import as_metadata
+from medblip.markdown import code, escape, front_matter, table
 from medblip.schema import SCHEMA_VERSION, SPLITS, Example, Reject
 
-__all__ = ["Tally", "card"]
+__all__ = [
+    "MARK",
+    "Tally",
+    "card",
+    "count_table",
+    "findings",
+    "hub_data_name",
+    "metadata",
+    "size_category",
+]
+
+
+#: Last line of every card: what carries it may be replaced.
+MARK = "<!-- made by medblip card -->"
 
 
 class Tally:
@@ -104,17 +123,97 @@ class Tally:
         }
 
 
-def card(name: str, stats: Mapping[str, Any]) -> str:
-    """Return the data card: the statistics, in words."""
+def card(name: str, stats: Mapping[str, Any], checked: Mapping[str, Any] | None = None) -> str:
+    """Return the data card in the hub's format: front matter, then the statistics in words.
+
+    Args:
+        name: Of the data set.
+        stats: Content of `stats.json`.
+        checked: Content of `check.json`; None: `medblip data check` was not run.
+    """
+    lines = [f"# Prepared data: {escape(name)}", *_counts(stats), *_origin(stats)]
+    lines += ["", "## What was left out", "", *_rejects(stats["rejects"])]
+    lines += ["", "## What was looked for", "", *findings(checked)]
+    lines += ["", "## Limits and intended use", "", *_LIMITS]
+    about = metadata(
+        name, images=stats["images"], licences=stats["licences"], commit=stats.get("commit"),
+        source=stats.get("source"),
+    )  # fmt: skip
+    return front_matter(about) + "\n" + "\n".join([*lines, "", MARK]) + "\n"
+
+
+def metadata(
+    name: str,
+    *,
+    images: int,
+    licences: Mapping[str, int],
+    commit: str | None = None,
+    source: str | None = None,
+    tags: Sequence[str] = (),
+) -> dict[str, Any]:
+    """Return the front matter of a data card."""
+    return {
+        **as_metadata(licences),
+        "language": ["en"],
+        "pretty_name": name,
+        "task_categories": ["image-to-text"],
+        "size_categories": [size_category(images)],
+        "tags": ["radiology", "medical", "image-captioning", "medblip", *tags],
+        "source_datasets": [hub_name] if (hub_name := hub_data_name(source, commit)) else [],
+    }
+
+
+def size_category(images: int) -> str:
+    """Return the hub's word for a size: `n<1K`, `1K<n<10K` and so on."""
+    if images < 1_000:
+        return "n<1K"
+    names = ("1K", "10K", "100K", "1M", "10M", "100M", "1B")
+    power = min(len(str(images)) - 1, 8)
+    return f"{names[power - 3]}<n<{names[power - 2]}"
+
+
+def hub_data_name(source: object, commit: object) -> str | None:
+    """Return `owner/name` of a data set that was fetched from the hub; None for any other."""
+    found = re.fullmatch(r"(?:hf:)?([\w.-]+/[\w.-]+)", str(source or ""))
+    return found[1] if found and commit else None
+
+
+def findings(checked: Mapping[str, Any] | None) -> list[str]:
+    """Return what `medblip data check` found, leaks first among it; or that it was not run."""
+    if checked is None:
+        return ["Not checked: run `medblip data check` for damage, leaks between splits, cut "
+                "captions and text burnt into pixels."]  # fmt: skip
+    if not checked["findings"]:
+        return ["`medblip data check` found nothing."]
+    rows = [
+        (one["level"], escape(one["what"]), str(one["count"]), escape(one["do"]))
+        for one in sorted(checked["findings"], key=lambda one: not one.get("leak"))
+    ]
+    return table(("level", "found", "how many", "what to do"), rows)[1:]
+
+
+_LIMITS = (
+    "For research on captioning. Not for diagnosis, treatment, or any decision about a patient.",
+    "",
+    "- Nothing here was de-identified: pictures and captions can name a patient. "
+    "`medblip data check` flags text that is burnt into pixels; some is missed.",
+    "- Licences are per image, as the source states them; keep them with the images, and ask "
+    "before you publish what has none.",
+    "- Captions of figures say what their authors wanted to show; the rest may be there too.",
+    "- Frequencies of modalities and findings are those of the source, not of a clinic.",
+)
+
+
+def _counts(stats: Mapping[str, Any]) -> list[str]:
     splits = ", ".join(f"{split} {count}" for split, count in stats["splits"].items())
     words, sides = stats["caption_words"], stats["longer_side"]
-    lines = [f"# Prepared data: {name}", "", f"{stats['images']} images. Splits: {splits}."]
+    lines = ["", f"{stats['images']} images. Splits: {splits}."]
     if stats["missing_splits"]:
         lines.append(f"There is no {' and no '.join(stats['missing_splits'])} split.")
     leaks = stats["groups_in_several_splits"]
     if leaks["count"]:
-        lines.append(
-            f"**{leaks['count']} groups lie in several splits** ({', '.join(leaks['first'])}): "
+        lines.append(  # the groups themselves, in stats.json, may be called by patients
+            f"**{leaks['count']} groups lie in several splits** (named in stats.json): "
             "scores will flatter a captioner that has seen the patient or the article."
         )
     lines += [
@@ -134,25 +233,29 @@ def card(name: str, stats: Mapping[str, Any]) -> str:
             f"Cleaned for training: {told}. The captions themselves are as the source wrote them, "
             "and scores are computed on those."
         )
-    lines += ["", f"Prepared from `{stats['source']}` as `{stats['format']}`"
-              + (f", commit `{stats['commit']}`" if stats.get("commit") else "") + "."]  # fmt: skip
-    lines += _table("licence", stats["licences"])
-    lines += ["", "Licences are per image, as the source states them; keep them with the images."]
+    return lines
+
+
+def _origin(stats: Mapping[str, Any]) -> list[str]:
+    commit = f", commit {code(stats['commit'])}" if stats.get("commit") else ""
+    lines = ["", "## Where it is from", ""]
+    lines.append(f"Prepared from {code(stats['source'])} as {code(stats['format'])}{commit}.")
+    lines += count_table("licence", stats["licences"])
     sources = stats["sources"]
     if set(sources["first"]) != {"unknown"}:
         more = sources["count"] - len(sources["first"])
-        lines += _table("source", sources["first"])
+        lines += count_table("source", sources["first"])
         lines += ["", f"and {more} more sources, per image in manifest.jsonl."] if more else []
-    if stats["rejects"]:
-        lines += ["", "Left out (each in rejects.jsonl, with its reason):", ""]
-        lines += [f"- {reason}: {count}" for reason, count in stats["rejects"].items()]
-    lines += [
-        "", "Nothing here was de-identified: pictures and captions can name a patient. "
-        "`medblip data check` flags text that is burnt into pixels.",
-    ]  # fmt: skip
-    return "\n".join(lines) + "\n"
+    return lines
 
 
-def _table(name: str, counts: Mapping[str, int]) -> list[str]:
-    rows = (f"| {str(key).replace('|', '/')} | {count} |" for key, count in counts.items())
-    return ["", f"| {name} | images |", "| --- | --- |", *rows]
+def _rejects(rejects: Mapping[str, int]) -> list[str]:
+    if not rejects:
+        return ["Nothing."]
+    rows = [f"- {escape(reason)}: {count}" for reason, count in rejects.items()]
+    return ["Each is in rejects.jsonl, with its reason:", "", *rows]
+
+
+def count_table(name: str, counts: Mapping[str, int]) -> list[str]:
+    """Return the lines of a table of how many images are what."""
+    return table((name, "images"), ((escape(key), str(count)) for key, count in counts.items()))

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from medblip.errors import MetricError, explain
 from medblip.lexicon import Mention, lexicon, words
 
-__all__ = ["FACT_METRICS", "fact_statistics", "read_facts"]
+__all__ = ["FACT_METRICS", "asserted", "fact_statistics", "read_facts"]
 
 #: Names of the metrics, in the order of a table.
 FACT_METRICS = ("fact-modality", "fact-region", "fact-finding", "fact-side")
@@ -68,6 +68,18 @@ def read_facts(caption: str) -> dict[str, Any]:
         "devices": devices,
         "sides": sorted({mention.name for mention in mentions if mention.kind == "side"}),
     }
+
+
+def asserted(tokens: Sequence[str]) -> list[Mention]:
+    """Return where a caption asserts findings and devices; those denied are left out.
+
+    Args:
+        tokens: From `medblip.lexicon.words`.
+    """
+    mentions = lexicon().mentions(tokens)
+    heads = [mention for mention in mentions if mention.kind in ("finding", "device")]
+    denied = _denied(_covered(tokens, mentions), mentions, heads)
+    return [head for head in heads if head not in denied]
 
 
 def fact_statistics(

@@ -15,7 +15,13 @@ from medblip.metrics.base import Floats, Means, Ratio, Statistics
 from medblip.metrics.resampling import bootstrap, group_sums
 from medblip.metrics.stored import StoredStatistics
 
-__all__ = ["PairedTest", "approximate_randomisation", "holm", "paired_bootstrap"]
+__all__ = [
+    "PairedTest",
+    "approximate_randomisation",
+    "check_comparable",
+    "holm",
+    "paired_bootstrap",
+]
 
 _ROUNDING = 1e-12  # a trial that equals the observed difference counts, whatever the order of sums
 _BLOCK_BYTES = 16_000_000
@@ -49,7 +55,7 @@ def paired_bootstrap(
     Raises:
         MetricError: The two were not scored on the same images in the same order, in the same way.
     """
-    _check_comparable(system, baseline)
+    check_comparable(system, baseline)
     pairs = list(_common(system, baseline, metrics))
     if not pairs:
         return {}
@@ -88,7 +94,7 @@ def approximate_randomisation(
     Raises:
         MetricError: The two were not scored on the same images in the same order, in the same way.
     """
-    _check_comparable(system, baseline)
+    check_comparable(system, baseline)
     pairs = list(_common(system, baseline, metrics))
     if not pairs:
         return {}
@@ -163,7 +169,12 @@ def _on_shared_images(one: Statistics, other: Statistics) -> tuple[Statistics, S
     return first, second
 
 
-def _check_comparable(system: StoredStatistics, baseline: StoredStatistics) -> None:
+def check_comparable(system: StoredStatistics, baseline: StoredStatistics) -> None:
+    """Refuse to compare what was not scored on the same images, in the same way.
+
+    Raises:
+        MetricError: Images, order, references, groups or signatures differ.
+    """
     mine, theirs = set(system.ids), set(baseline.ids)
     if system.ids != baseline.ids:
         counts = {"only here": len(mine - theirs), "only in the baseline": len(theirs - mine)}

@@ -7,6 +7,7 @@ not offer (modeling_blip.py, BlipForConditionalGeneration).
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Self
@@ -27,7 +28,7 @@ from medblip.models.decode.blip import BlipStack
 from medblip.models.family import Family, float_dtype
 from medblip.models.loading import Loading, network_of
 from medblip.models.loss import linear_cross_entropy
-from medblip.models.maps import merge_words
+from medblip.models.maps import Looks
 
 __all__ = ["BlipCaptioner"]
 
@@ -75,13 +76,13 @@ class BlipCaptioner(Family):
 
     def token_losses(
         self, embeds: torch.Tensor, batch: TokenBatch, smoothing: float,
-        weights: torch.Tensor | None = None,
+        weights: torch.Tensor | None = None, *, each: bool = False,
     ) -> torch.Tensor:  # fmt: skip
         """Return the summed cross-entropy of all trained-on tokens; see `Captioner`."""
         head = self._decoder.cls.predictions
         return linear_cross_entropy(
             head.transform(self._states(embeds, batch)),
-            head.decoder.weight, head.decoder.bias, batch.targets, smoothing, weights,
+            head.decoder.weight, head.decoder.bias, batch.targets, smoothing, weights, each=each,
         )  # fmt: skip
 
     @torch.inference_mode()
@@ -100,41 +101,23 @@ class BlipCaptioner(Family):
             found = search.run(embeds, heads, keys or [""] * len(embeds))
         return self._captions(found)
 
-    @torch.inference_mode()
-    def word_attention(
-        self, embeds: torch.Tensor, captions: list[str]
-    ) -> list[tuple[list[str], torch.Tensor]]:
-        """Return words and their cross-attention: last decoder layer, mean over heads.
-
-        The caption is replayed once; the query that *predicts* a token attends for it, so the
-        map of token t is row t - 1. Sub-word pieces of a word are averaged; the first image token
-        ([CLS]) has no place and is left out, then each map is scaled to sum 1.
-
-        Returns:
-            Per image: words, and float32 (words, rows, columns).
-        """
-        token_ids = self.tokenize(captions, max_tokens=10_000)
-        batch = self.collate(token_ids)
+    def _looks(self, embeds: torch.Tensor, batch: TokenBatch) -> Looks:
         with stock_attention(self.network):
             output = self._decoder(
-                input_ids=batch.input_ids,
-                attention_mask=batch.attention_mask,
-                encoder_hidden_states=embeds,
-                output_attentions=True,
-            )
-        attention_BTP = output.cross_attentions[-1].mean(dim=1).float().cpu()
-        patch = self.network.config.vision_config.patch_size
-        rows, columns = (side // patch for side in self.image_size)
-        skip = len(self._prompt_ids())
-        return [
-            merge_words(
-                self.tokenizer.convert_ids_to_tokens(ids[skip:-1]),
-                attention_BTP[index, skip - 1 : len(ids) - 2, 1:].reshape(-1, rows, columns),
-                begins=lambda piece: not piece.startswith("##"),
-                text=lambda pieces: pieces[0] + "".join(piece[2:] for piece in pieces[1:]),
-            )
-            for index, ids in enumerate(token_ids)
-        ]
+                input_ids=batch.input_ids, attention_mask=batch.attention_mask,
+                encoder_hidden_states=embeds.to(float_dtype(self._decoder)),
+                output_attentions=True, use_cache=False,
+            )  # fmt: skip
+        return Looks(tuple(output.cross_attentions), output.logits)
+
+    def _eager(self, network: Any) -> contextlib.AbstractContextManager[None]:
+        return stock_attention(network)
+
+    def _begins_word(self, piece: str) -> bool:
+        return not piece.startswith("##")
+
+    def _word(self, pieces: list[str]) -> str:
+        return pieces[0] + "".join(piece[2:] for piece in pieces[1:])
 
     def _save_processors(self, folder: Path) -> None:
         self.processor.save_pretrained(folder)

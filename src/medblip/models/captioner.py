@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from medblip.models.loading import Numbers
+    from medblip.models.maps import Gradients, Replay
 
 __all__ = [
     "Captioner",
@@ -144,7 +145,7 @@ class Captioner(Protocol):
 
     def token_losses(
         self, embeds: torch.Tensor, batch: TokenBatch, smoothing: float,
-        weights: torch.Tensor | None = None,
+        weights: torch.Tensor | None = None, *, each: bool = False,
     ) -> torch.Tensor:  # fmt: skip
         """Return the sum of the cross-entropy over all trained-on tokens, a scalar with gradient.
 
@@ -153,6 +154,20 @@ class Captioner(Protocol):
             batch: The captions of these images.
             smoothing: Label smoothing, 0 for a log-likelihood.
             weights: float32 (N,) of the batch's positions; None: all 1.
+            each: Return each token's, float32 (N,), unweighted, instead of their sum.
+        """
+
+    def caption_logprobs(
+        self, embeds: torch.Tensor, captions: Sequence[str | Sequence[str]]
+    ) -> list[torch.Tensor]:
+        """Return the natural-log probability of each piece of given captions, and of their ends.
+
+        Args:
+            embeds: (B, P, D), from `encode`.
+            captions: Of these images: text, or the pieces that were generated.
+
+        Returns:
+            Per caption float32 (T + 1,) on the CPU, given image and all pieces before.
         """
 
     def generate(
@@ -171,7 +186,34 @@ class Captioner(Protocol):
     def word_attention(
         self, embeds: torch.Tensor, captions: list[str]
     ) -> list[tuple[list[str], torch.Tensor]]:
-        """Return, per image, the caption's words and their maps, float32 (words, rows, columns)."""
+        """Return, per image, the caption's words and their maps, float32 (words, rows, columns).
+
+        The paper's view: last decoder layer, mean over heads (`medblip.models.views`).
+        """
+
+    def replay(
+        self, embeds: torch.Tensor, captions: Sequence[str | Sequence[str]], *,
+        gradients: Gradients = "none",
+    ) -> list[Replay]:  # fmt: skip
+        """Read given captions once, by eager attention; return what all layers and heads looked at.
+
+        Args:
+            embeds: (B, P, D), from `encode`.
+            captions: Of these images: text, or the pieces that were generated
+                (`Generated.tokens`): text may be cut into other pieces than those it came from.
+            gradients: Also of each piece's log-probability with respect to its own attention: of
+                the `last` layer (one backward pass) or of `all` (one per piece).
+
+        Raises:
+            CheckpointError: This captioner's attention cannot be laid over an image.
+        """
+
+    def vision_attention(self, pixels: torch.Tensor) -> torch.Tensor:
+        """Return the image encoder's self-attention of (B, 3, H, W): (B, L, heads, P, P), float32.
+
+        Raises:
+            CheckpointError: The encoder has none over whole images.
+        """
 
     def save(self, folder: Path) -> None:
         """Write a folder that plain transformers loads; weights as safetensors."""

@@ -6,6 +6,7 @@ import abc
 import dataclasses
 import hashlib
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -18,7 +19,8 @@ from medblip.models.adapters import BOTTLENECK, bottlenecks_of, save_bottlenecks
 from medblip.models.captioner import Generated, TokenBatch
 from medblip.models.decode import Hypothesis, Special
 from medblip.models.hub import not_loadable
-from medblip.models.loading import Loading, quiet_bars
+from medblip.models.loading import Loading, float_dtype, quiet_bars
+from medblip.models.replay import Replays
 from medblip.models.tokens import collate, generated
 
 __all__ = ["Family", "float_dtype"]
@@ -27,7 +29,7 @@ __all__ = ["Family", "float_dtype"]
 _STORAGE = ("dtype", "torch_dtype", "_name_or_path", "transformers_version", "architectures")
 
 
-class Family(abc.ABC):
+class Family(Replays):
     """A network with its processors.
 
     Args:
@@ -137,6 +139,23 @@ class Family(abc.ABC):
         """Pad token ids into one batch on the network's device."""
         return collate(token_ids, len(self._given()), self._special.pad, self.device)
 
+    @torch.inference_mode()
+    def caption_logprobs(
+        self, embeds: torch.Tensor, captions: Sequence[str | Sequence[str]]
+    ) -> list[torch.Tensor]:
+        """Return log-probabilities of given captions' pieces and ends; see `Captioner`."""
+        batch = self.collate([self._ids_of(one) for one in captions])
+        losses_N = self.token_losses(embeds, batch, 0.0, each=True)
+        counts = (batch.labels != -100).sum(1).tolist()
+        return list(torch.split((-losses_N).float().cpu(), counts))
+
+    @abc.abstractmethod
+    def token_losses(
+        self, embeds: torch.Tensor, batch: TokenBatch, smoothing: float,
+        weights: torch.Tensor | None = None, *, each: bool = False,
+    ) -> torch.Tensor:  # fmt: skip
+        """Return the cross-entropy of all trained-on tokens; see `Captioner`."""
+
     def encode(self, pixels: torch.Tensor) -> torch.Tensor:
         """Run the image encoder: (B, 3, H, W) -> (B, P, D); without a graph when it is frozen."""
         encoder = self._encoder
@@ -169,9 +188,3 @@ class Family(abc.ABC):
             [generated(self.tokenizer, one.ids, one.logprobs) for one in hypotheses]
             for hypotheses in found
         ]
-
-
-def float_dtype(module: Any) -> torch.dtype:
-    """Return the type that a module computes in: weights in 8 or 4 bits are no floats."""
-    kinds = (p.dtype for p in module.parameters() if p.is_floating_point())
-    return next(kinds, torch.bfloat16)

@@ -28,6 +28,7 @@ __all__ = [
     "Numbers",
     "Placing",
     "commit_of",
+    "float_dtype",
     "free_bytes",
     "network_of",
     "place",
@@ -261,3 +262,9 @@ def quiet_bars() -> Iterator[None]:
         yield
     finally:
         bars.enable_progress_bar()
+
+
+def float_dtype(module: Any) -> torch.dtype:
+    """Return the type that a module computes in: weights in 8 or 4 bits are no floats."""
+    kinds = (p.dtype for p in module.parameters() if p.is_floating_point())
+    return next(kinds, torch.bfloat16)

@@ -26,6 +26,8 @@ def linear_cross_entropy(
     targets_N: torch.Tensor,
     smoothing: float = 0.0,
     weights_N: torch.Tensor | None = None,
+    *,
+    each: bool = False,
 ) -> torch.Tensor:
     """Return the summed cross-entropy of `hidden @ weight.T + bias` against `targets`, a scalar.
 
@@ -39,8 +41,21 @@ def linear_cross_entropy(
         targets_N: int64, one class per row.
         smoothing: Share of the probability that is spread over all classes.
         weights_N: float32, of each row; None: all 1.
+        each: Return the rows' own, float32 (N,), unweighted, instead of their sum.
     """
     parts = _as_autocast(hidden_ND, weight_VD, bias_V)
+    if each:
+        hidden_ND, weight_VD, bias_V = parts
+        size = _CHUNK_ROWS.get(hidden_ND.device.type, 256)
+        chunks = [
+            cross_entropy_of(
+                functional.linear(rows, weight_VD, bias_V), wanted, smoothing, None, each=True
+            )
+            for rows, wanted in zip(
+                torch.split(hidden_ND, size), torch.split(targets_N, size), strict=True
+            )
+        ]
+        return torch.cat(chunks)
     apply: Any = _LinearCrossEntropy.apply  # untyped in torch
     loss: torch.Tensor = apply(*parts, targets_N, smoothing, weights_N)
     return loss
@@ -124,10 +139,12 @@ def _added(total: torch.Tensor | None, part: torch.Tensor) -> torch.Tensor:
 
 def cross_entropy_of(
     logits_NV: torch.Tensor, targets_N: torch.Tensor, smoothing: float,
-    weights: torch.Tensor | None,
+    weights: torch.Tensor | None, *, each: bool = False,
 ) -> torch.Tensor:  # fmt: skip
-    """Return the summed cross-entropy of logits that are there, times weights; a scalar."""
+    """Return the summed cross-entropy of logits that are there, times weights; or each row's."""
     losses_N = functional.cross_entropy(
         logits_NV.float(), targets_N, label_smoothing=smoothing, reduction="none"
     )
+    if each:
+        return losses_N
     return (losses_N if weights is None else losses_N * weights).sum()

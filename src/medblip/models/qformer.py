@@ -26,7 +26,7 @@ from medblip.models.decode import Special, stock
 from medblip.models.family import Family, float_dtype
 from medblip.models.loading import Loading, network_of
 from medblip.models.loss import cross_entropy_of, linear_cross_entropy
-from medblip.models.maps import eager_attention, merge_words
+from medblip.models.maps import Looks, eager_attention
 
 __all__ = ["QFormerCaptioner"]
 
@@ -82,7 +82,7 @@ class QFormerCaptioner(Family):
 
     def token_losses(
         self, embeds: torch.Tensor, batch: TokenBatch, smoothing: float,
-        weights: torch.Tensor | None = None,
+        weights: torch.Tensor | None = None, *, each: bool = False,
     ) -> torch.Tensor:  # fmt: skip
         """Return the summed cross-entropy of all trained-on tokens; see `Captioner`."""
         model = self.network.language_model
@@ -95,7 +95,7 @@ class QFormerCaptioner(Family):
             head = model.get_output_embeddings().weight
             return linear_cross_entropy(
                 states_BTD.flatten(0, 1).index_select(0, batch.positions), head,
-                head.new_zeros(len(head)), batch.targets, smoothing, weights,
+                head.new_zeros(len(head)), batch.targets, smoothing, weights, each=each,
             )  # fmt: skip
         inputs, mask = self._joined(answers_BQD, *self._prompt_batch([self.prompt] * len(embeds)))
         logits_BTV = model(
@@ -103,7 +103,7 @@ class QFormerCaptioner(Family):
             decoder_attention_mask=batch.attention_mask, use_cache=False,
         ).logits  # fmt: skip
         logits_NV = logits_BTV.flatten(0, 1).index_select(0, batch.positions)
-        return cross_entropy_of(logits_NV, batch.targets, smoothing, weights)
+        return cross_entropy_of(logits_NV, batch.targets, smoothing, weights, each=each)
 
     @torch.inference_mode()
     def generate(
@@ -133,68 +133,42 @@ class QFormerCaptioner(Family):
             )  # fmt: skip
         return self._captions(found)
 
-    @torch.inference_mode()
-    def word_attention(
-        self, embeds: torch.Tensor, captions: list[str]
-    ) -> list[tuple[list[str], torch.Tensor]]:
-        """Return words and what they look at through the Q-Former's answers.
-
-        The Q-Former looks at an image once, not once per word. A word's map is what the language
-        model's last layer gives each answer when it predicts that word, times where that answer
-        looked (last cross-attention of the Q-Former); both means over heads.
-        """
-        token_ids = self.tokenize(captions, 10_000)
-        batch = self.collate(token_ids)
-        with eager_attention(self.network):
-            answers_BQD, looked_BQP = self._looked(embeds)
-            asked_BTQ = self._asked(answers_BQD, batch)
-        patch = self.network.config.vision_config.patch_size
-        rows, columns = (side // patch for side in self.image_size)
-        skip = len(self._given())
-        maps_BTP = asked_BTQ @ looked_BQP[:, :, 1:]  # the first image token, [CLS], has no place
-        return [
-            merge_words(
-                self.tokenizer.convert_ids_to_tokens(ids[skip:-1]),
-                maps_BTP[row, skip - 1 : len(ids) - 2].reshape(-1, rows, columns),
-                begins=lambda piece: piece.startswith(("Ġ", "▁")),
-                text=lambda pieces: self.tokenizer.convert_tokens_to_string(pieces).strip(),
-            )
-            for row, ids in enumerate(token_ids)
-        ]
-
     def _save_processors(self, folder: Path) -> None:
         super()._save_processors(folder)
         if self._qformer_tokenizer is not None:
             self._qformer_tokenizer.save_pretrained(folder / "qformer_tokenizer")
 
-    def _looked(self, embeds: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return the answers (B, Q, D), and where each looked (B, Q, P)."""
+    def _looks(self, embeds: torch.Tensor, batch: TokenBatch) -> Looks:
+        """Return what the language model looks at among the answers, and where these looked.
+
+        The Q-Former looks at an image once, not once per word.
+        """
         seen: list[Any] = []
         handle = self.network.qformer.register_forward_hook(lambda _m, _i, out: seen.append(out))
-        try:
-            answers = self._answers(embeds, [self.prompt] * len(embeds), output_attentions=True)
-        finally:
-            handle.remove()
-        crossed = [one for one in seen[0].cross_attentions if one is not None and one.numel()]
-        return answers, crossed[-1].mean(1).float().cpu()[:, : answers.shape[1]]
-
-    def _asked(self, answers: torch.Tensor, batch: TokenBatch) -> torch.Tensor:
-        """Return how much each token of a caption looks at each answer (B, T, Q)."""
-        count = answers.shape[1]
-        if self._alone:
-            inputs, mask = self._joined(answers, batch.input_ids, batch.attention_mask)
+        prompts = [self.prompt] * len(embeds)
+        with eager_attention(self.network):
+            try:
+                answers = self._answers(embeds, prompts, output_attentions=True)
+            finally:
+                handle.remove()
+            own = ((batch.input_ids, batch.attention_mask) if self._alone
+                   else self._prompt_batch(prompts))  # fmt: skip
+            inputs, mask = self._joined(answers, *own)
+            decoder = {} if self._alone else {
+                "decoder_input_ids": batch.input_ids, "decoder_attention_mask": batch.attention_mask
+            }  # fmt: skip
             out = self.network.language_model(
-                inputs_embeds=inputs, attention_mask=mask, output_attentions=True, use_cache=False
-            )
-            own: torch.Tensor = out.attentions[-1]
-            return own.mean(1).float().cpu()[:, count:, :count]
-        inputs, mask = self._joined(answers, *self._prompt_batch([self.prompt] * len(answers)))
-        out = self.network.language_model(
-            inputs_embeds=inputs, attention_mask=mask, decoder_input_ids=batch.input_ids,
-            decoder_attention_mask=batch.attention_mask, output_attentions=True, use_cache=False,
+                inputs_embeds=inputs, attention_mask=mask, output_attentions=True, use_cache=False,
+                **decoder,
+            )  # fmt: skip
+        count = answers.shape[1]
+        first = count if self._alone else 0  # the answers stand before the words
+        layers = out.attentions if self._alone else out.cross_attentions
+        crossed = (one for one in seen[0].cross_attentions if one is not None and one.numel())
+        return Looks(
+            tuple(layers), out.logits[:, first:], rows=first, keys=range(count),
+            bridge=tuple(one[:, :, :count] for one in crossed),
         )  # fmt: skip
-        crossed: torch.Tensor = out.cross_attentions[-1]
-        return crossed.mean(1).float().cpu()[:, :, :count]
 
     def _answers(
         self, embeds: torch.Tensor, prompts: list[str], *, output_attentions: bool = False

@@ -24,7 +24,7 @@ from medblip.models.decode.gpt2 import Gpt2Stack
 from medblip.models.family import Family
 from medblip.models.loading import Loading, network_of
 from medblip.models.loss import cross_entropy_of, linear_cross_entropy
-from medblip.models.maps import eager_attention, merge_words
+from medblip.models.maps import Looks, eager_attention
 
 __all__ = ["VisionEncoderDecoderCaptioner"]
 
@@ -77,7 +77,7 @@ class VisionEncoderDecoderCaptioner(Family):
 
     def token_losses(
         self, embeds: torch.Tensor, batch: TokenBatch, smoothing: float,
-        weights: torch.Tensor | None = None,
+        weights: torch.Tensor | None = None, *, each: bool = False,
     ) -> torch.Tensor:  # fmt: skip
         """Return the summed cross-entropy of all trained-on tokens; see `Captioner`."""
         decoder = self.network.decoder
@@ -90,10 +90,10 @@ class VisionEncoderDecoderCaptioner(Family):
             head = decoder.lm_head.weight
             return linear_cross_entropy(
                 states_BTD.flatten(0, 1).index_select(0, batch.positions), head,
-                head.new_zeros(len(head)), batch.targets, smoothing, weights,
+                head.new_zeros(len(head)), batch.targets, smoothing, weights, each=each,
             )  # fmt: skip
         logits_ND = decoder(**how).logits.flatten(0, 1).index_select(0, batch.positions)
-        return cross_entropy_of(logits_ND, batch.targets, smoothing, weights)
+        return cross_entropy_of(logits_ND, batch.targets, smoothing, weights, each=each)
 
     @torch.inference_mode()
     def generate(
@@ -107,34 +107,13 @@ class VisionEncoderDecoderCaptioner(Family):
             found = self._written(embeds, decode, heads, keys)
         return self._captions(found)
 
-    @torch.inference_mode()
-    def word_attention(
-        self, embeds: torch.Tensor, captions: list[str]
-    ) -> list[tuple[list[str], torch.Tensor]]:
-        """Return words and their cross-attention: last decoder layer, mean over heads.
-
-        As BLIP's (`BlipCaptioner.word_attention`): the query that predicts a token attends for it.
-        """
-        token_ids = self.tokenize(captions, max_tokens=10_000)
-        batch = self.collate(token_ids)
+    def _looks(self, embeds: torch.Tensor, batch: TokenBatch) -> Looks:
         with eager_attention(self.network.decoder):
             output = self.network.decoder(
-                input_ids=batch.input_ids, attention_mask=batch.attention_mask,
+                input_ids=batch.input_ids, attention_mask=batch.attention_mask, use_cache=False,
                 encoder_hidden_states=self._joined(embeds), output_attentions=True,
             )  # fmt: skip
-        attention_BTP = output.cross_attentions[-1].mean(dim=1).float().cpu()
-        patch = self.network.config.encoder.patch_size
-        rows, columns = (side // patch for side in self.image_size)
-        first, skip = attention_BTP.shape[2] - rows * columns, len(self._prompt_ids())
-        return [
-            merge_words(
-                self.tokenizer.convert_ids_to_tokens(ids[skip:-1]),
-                attention_BTP[row, skip - 1 : len(ids) - 2, first:].reshape(-1, rows, columns),
-                begins=self._begins_word,
-                text=lambda pieces: self.tokenizer.convert_tokens_to_string(pieces).strip(),
-            )
-            for row, ids in enumerate(token_ids)
-        ]
+        return Looks(tuple(output.cross_attentions), output.logits)
 
     def _joined(self, embeds: torch.Tensor) -> torch.Tensor:
         """Return image tokens as wide as the decoder sees them."""

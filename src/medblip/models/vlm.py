@@ -24,11 +24,13 @@ from medblip.models.decode import Special, stock
 from medblip.models.family import Family, float_dtype
 from medblip.models.loading import Loading, network_of
 from medblip.models.loss import cross_entropy_of
-from medblip.models.maps import eager_attention, merge_words
+from medblip.models.maps import Gradients, Looks, Replay, eager_attention, no_view
 from medblip.models.vlm_inputs import Template, end_of, processed, sees_ahead, side_of
 from medblip.models.vlm_processor import processor_of
 
 __all__ = ["VlmCaptioner"]
+
+_OTHER = "choose another --view, or explain a BLIP or a vision-encoder-decoder"
 
 
 class VlmCaptioner(Family):
@@ -80,7 +82,7 @@ class VlmCaptioner(Family):
 
     def token_losses(
         self, embeds: torch.Tensor, batch: TokenBatch, smoothing: float,
-        weights: torch.Tensor | None = None,
+        weights: torch.Tensor | None = None, *, each: bool = False,
     ) -> torch.Tensor:  # fmt: skip
         """Return the summed cross-entropy of all trained-on tokens; see `Captioner`."""
         count, length = batch.input_ids.shape
@@ -96,7 +98,7 @@ class VlmCaptioner(Family):
         ).logits[:, -seen:]
         row, column = batch.positions // length, batch.positions % length
         logits_NV = logits_BTV.flatten(0, 1).index_select(0, row * seen + column - (length - seen))
-        return cross_entropy_of(logits_NV, batch.targets, smoothing, weights)
+        return cross_entropy_of(logits_NV, batch.targets, smoothing, weights, each=each)
 
     @torch.inference_mode()
     def generate(
@@ -125,60 +127,51 @@ class VlmCaptioner(Family):
             )  # fmt: skip
         return self._captions(made)
 
-    @torch.inference_mode()
-    def word_attention(
-        self, embeds: torch.Tensor, captions: list[str]
-    ) -> list[tuple[list[str], torch.Tensor]]:
-        """Return words and what the last layer's query for each looks at among the image's tokens.
+    def replay(
+        self, embeds: torch.Tensor, captions: Sequence[str | Sequence[str]], *,
+        gradients: Gradients = "none",
+    ) -> list[Replay]:  # fmt: skip
+        """Read given captions once, one by one; see `Captioner`.
 
         Raises:
-            CheckpointError: The image's tokens form no square, or attention cannot be eager.
+            CheckpointError: As there; or gradients are asked for, which stop at the pixels' bytes.
         """
-        given = self._given()
-        config = self._plain().config
-        image = getattr(config, "image_token_id", None) or config.image_token_index
-        places = [place for place, token in enumerate(given) if token == image]
-        side = math.isqrt(len(places))
-        if not places or side * side != len(places):
-            raise CheckpointError(
-                explain(
-                    "no map per word",
-                    got=f"{len(places)} tokens for an image",
-                    expected="a square of image tokens, which can be laid over the image",
-                    do="explain a BLIP or a vision-encoder-decoder",
-                )
-            )
+        if gradients != "none":
+            raise no_view("a model of pixels in bytes: no gradient", "another view of it", _OTHER)
         found = []
         for row, caption in enumerate(captions):
-            (ids,) = self.tokenize([caption], 10_000)
-            batch = self.collate([ids])
-            how = self._per_token(self.prompt, 1, len(ids))
-            how |= self._inputs(embeds[row : row + 1], self.prompt)
-            with eager_attention(self.network):
-                out = self.network(
-                    input_ids=batch.input_ids, attention_mask=batch.attention_mask,
-                    output_attentions=True, use_cache=False, **how,
-                )  # fmt: skip
-            if not out.attentions or out.attentions[-1] is None:
-                raise CheckpointError(
-                    explain(
-                        "no map per word",
-                        got="a network that does not give its attention",
-                        expected="eager attention",
-                        do="explain a BLIP or a vision-encoder-decoder",
-                    )
-                )
-            attention_TT = out.attentions[-1][0].mean(0).float().cpu()
-            asks = attention_TT[len(given) - 1 : len(ids) - 2]
-            found.append(
-                merge_words(
-                    self.tokenizer.convert_ids_to_tokens(ids[len(given) : -1]),
-                    asks[:, places].reshape(-1, side, side),
-                    begins=lambda piece: piece.startswith(("Ġ", "▁")),
-                    text=lambda pieces: self.tokenizer.convert_tokens_to_string(pieces).strip(),
-                )
-            )
+            found += super().replay(embeds[row : row + 1], [caption])
         return found
+
+    def vision_attention(self, pixels: torch.Tensor) -> torch.Tensor:
+        """Refuse: what the encoder sees is merged and cut before the language model reads it."""
+        raise no_view("an image encoder whose tokens are merged", "one token per patch", _OTHER)
+
+    def _grid(self) -> tuple[int, int]:
+        count = len(self._places())
+        side = math.isqrt(count)
+        if not count or side * side != count:
+            raise no_view(f"{count} tokens for an image", "a square of image tokens", _OTHER)
+        return side, side
+
+    def _places(self) -> list[int]:
+        """Return where the image's tokens stand."""
+        config = self._plain().config
+        image = getattr(config, "image_token_id", None) or config.image_token_index
+        return [place for place, token in enumerate(self._given()) if token == image]
+
+    def _looks(self, embeds: torch.Tensor, batch: TokenBatch) -> Looks:
+        length = batch.input_ids.shape[1]
+        how = self._per_token(self.prompt, 1, length) | self._inputs(embeds, self.prompt)
+        with eager_attention(self.network):
+            out = self.network(
+                input_ids=batch.input_ids, attention_mask=batch.attention_mask,
+                output_attentions=True, use_cache=False, **how,
+            )  # fmt: skip
+        if not out.attentions or out.attentions[-1] is None:
+            raise no_view("a network that keeps its attention to itself", "eager attention", _OTHER)
+        layers = tuple(one for one in out.attentions if one is not None)
+        return Looks(layers, out.logits[:, -length:], keys=self._places())
 
     def _save_processors(self, folder: Path) -> None:
         whole = getattr(self.processor, "video_processor", self) is not None

@@ -118,6 +118,8 @@ def evaluate(
         )
         if source.target is not None:
             record = _record(result, computed, split, suite.protocol)
+            if "audit-errors" in computed.families:
+                record["clinical"] = _clinical(captions, known, source.eval, resamples, seed)
             _write(source.target, record, table, known)
     return result
 
@@ -265,6 +267,25 @@ def _record(result: Evaluated, computed: Computed, split: str, protocol: str) ->
         "degeneration": result.degeneration,
         **{name: value for name, value in optional.items() if value},
     }
+
+
+def _clinical(
+    captions: Sequence[str],
+    known: References,
+    settings: EvalConfig,
+    resamples: int | None,
+    seed: int | None,
+) -> dict[str, Any]:
+    """Return the paper's clinical table in totals, and what is invented or missed most often."""
+    from medblip.metrics.audit.clinical import clinical_summary
+    from medblip.metrics.resampling import group_numbers
+
+    return clinical_summary(
+        captions, known.captions, known.ids,
+        resamples=settings.resamples if resamples is None else resamples,
+        seed=settings.seed if seed is None else seed,
+        groups=None if known.groups is None else group_numbers(known.groups),
+    )  # fmt: skip
 
 
 def _write(target: Path, record: dict[str, Any], table: Table, known: References) -> None:

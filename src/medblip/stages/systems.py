@@ -26,7 +26,14 @@ from medblip.progress import console
 from medblip.rundir import RunDir
 from medblip.schema import Prediction, dump_jsonl
 
-__all__ = ["Studied", "SystemSpec", "compare_systems", "read_list"]
+__all__ = [
+    "Studied",
+    "SystemSpec",
+    "caption_all",
+    "compare_systems",
+    "planned",
+    "read_list",
+]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -111,28 +118,15 @@ def compare_systems(
     specs, root = read_list(Path(config)), Path(out)
     if dry_run:
         return Studied(
-            report="", comparison="", baseline="", rows=tuple(_planned(spec) for spec in specs)
+            report="", comparison="", baseline="", rows=tuple(planned(spec) for spec in specs)
         )
     from medblip.stages.compare import compare
-    from medblip.stages.evaluate import evaluate
     from medblip.stages.report import report
 
-    done: dict[str, RunDir] = {}
-    failed = []
-    for spec in specs:
-        console().rule(spec.name)
-        run = RunDir(root / _slug(spec.name))
-        try:
-            new = _captioned(
-                spec, run, Path(data), split, device, allow_upload=allow_upload, force=force
-            )
-            if new or not run.scores(split).exists():
-                evaluate(run.path, data, split=split, meteor=meteor, device=device, force=True)
-        except MedblipError as error:
-            failed.append({"system": spec.name, "reason": str(error)})
-            console().print(str(error), style="red", markup=False, soft_wrap=True)
-            continue
-        done[spec.name] = run
+    done, failed = caption_all(
+        specs, Path(data), root, split=split, device=device, allow_upload=allow_upload,
+        force=force, meteor=meteor,
+    )  # fmt: skip
     if len(done) < 2:
         raise RunError(
             explain(
@@ -158,6 +152,42 @@ def compare_systems(
         rows=tuple(_row(name, run, split) for name, run in done.items()),
         tests=tuple(compared.rows), failed=tuple(failed),
     )  # fmt: skip
+
+
+def caption_all(
+    specs: Sequence[SystemSpec],
+    data: Path,
+    root: Path,
+    *,
+    split: str,
+    device: str = "auto",
+    allow_upload: bool = False,
+    force: bool = False,
+    meteor: bool | None = None,
+) -> tuple[dict[str, RunDir], list[dict[str, str]]]:
+    """Caption and score a split with every system; what is done stays.
+
+    Returns:
+        Name -> run directory below `root`, and {system, reason} of those that could not be used,
+        which are told and left out.
+    """
+    from medblip.stages.evaluate import evaluate
+
+    done: dict[str, RunDir] = {}
+    failed = []
+    for spec in specs:
+        console().rule(spec.name)
+        run = RunDir(root / _slug(spec.name))
+        try:
+            new = _captioned(spec, run, data, split, device, allow_upload=allow_upload, force=force)
+            if new or not run.scores(split).exists():
+                evaluate(run.path, data, split=split, meteor=meteor, device=device, force=True)
+        except MedblipError as error:
+            failed.append({"system": spec.name, "reason": str(error)})
+            console().print(str(error), style="red", markup=False, soft_wrap=True)
+            continue
+        done[spec.name] = run
+    return done, failed
 
 
 def read_list(path: Path) -> list[SystemSpec]:
@@ -301,7 +331,7 @@ def _from_run(
             write_text(run.path / name, file.read_text(encoding="utf-8"))
 
 
-def _planned(spec: SystemSpec) -> dict[str, Any]:
+def planned(spec: SystemSpec) -> dict[str, Any]:
     """Return what a dry run says of a system."""
     from medblip.models.known import KNOWN
     from medblip.remote.names import remote_of

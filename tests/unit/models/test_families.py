@@ -114,6 +114,31 @@ def test_loss_and_gradients_are_transformers_own(
         torch.testing.assert_close(gradient, expected, rtol=1e-6, atol=3e-6 * scale)
 
 
+def test_logprobs_of_given_captions_are_transformers_own(
+    folder: Path, made: Any, pixels: torch.Tensor
+) -> None:
+    with torch.no_grad():
+        embeds = made.encode(pixels)
+        ours = made.caption_logprobs(embeds, TEXTS)
+        ids = made.tokenize(TEXTS, 10_000)
+        logits = plain_logits(plain(folder), made, embeds, pixels, made.collate(ids))
+    first = len(made._given())
+    for row, (one, got) in enumerate(zip(ids, ours, strict=True)):
+        logp = logits[row].float().log_softmax(-1)
+        expected = torch.stack([logp[at - 1, one[at]] for at in range(first, len(one))])
+        torch.testing.assert_close(got, expected, rtol=1e-6, atol=1e-6)
+    pieces = [made.tokenizer.convert_ids_to_tokens(one[first:]) for one in ids]
+    for got, same in zip(ours, made.caption_logprobs(embeds, pieces), strict=True):
+        assert torch.equal(got, same)
+    alone = [made.caption_logprobs(embeds[i : i + 1], TEXTS[i : i + 1])[0] for i in range(3)]
+    for got, one in zip(ours, alone, strict=True):
+        torch.testing.assert_close(got, one, rtol=1e-5, atol=1e-5)
+    total = -sum(float(one.sum()) for one in ours)
+    assert total == pytest.approx(
+        float(made.token_losses(embeds, made.collate(ids), 0.0).detach()), rel=1e-5
+    )
+
+
 @pytest.mark.parametrize("beams", [1, 3])
 def test_zero_shot_captions_are_transformers_own(
     folder: Path, made: Any, pixels: torch.Tensor, beams: int

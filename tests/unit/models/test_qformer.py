@@ -15,7 +15,6 @@ from torch.nn import functional
 from medblip.config import DecodeConfig, ModelConfig
 from medblip.errors import CheckpointError
 from medblip.models.captioner import load_captioner
-from medblip.models.maps import eager_attention
 from medblip.models.qformer import QFormerCaptioner
 
 FAMILIES = ["blip2-opt", "blip2-t5", "instructblip-t5", "instructblip-llama"]
@@ -158,9 +157,8 @@ def test_a_map_is_the_product_of_two_attentions(name: str, tmp_path: Path) -> No
     with torch.inference_mode():
         embeds = captioner.encode(pixels)
         found = captioner.word_attention(embeds, TEXTS)
-        with eager_attention(captioner.network):
-            answers, looked = captioner._looked(embeds)
-            asked = captioner._asked(answers, captioner.collate(ids))
+        looks = captioner._looks(embeds, captioner.collate(ids))
+    asked, looked = looks.of_image(looks.layers[-1]).mean(1), looks.bridge[-1].mean(1)
     torch.testing.assert_close(looked.sum(-1), torch.ones(3, 32))
     assert (asked.sum(-1) <= 1 + 1e-5).all()
     first = len(captioner._given()) - 1  # what predicts the first word

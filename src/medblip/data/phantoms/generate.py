@@ -26,6 +26,7 @@ from medblip.data.phantoms.abdomen import draw_abdomen_ct, draw_abdomen_mr
 from medblip.data.phantoms.bones import draw_hand_xray, draw_pelvis_xray
 from medblip.data.phantoms.canvas import Canvas
 from medblip.data.phantoms.captions import write_caption
+from medblip.data.phantoms.card import LICENCE, card
 from medblip.data.phantoms.chest import draw_chest_ct, draw_chest_xray
 from medblip.data.phantoms.head import draw_head_ct, draw_head_mr
 from medblip.data.phantoms.masks import encode_mask
@@ -102,8 +103,7 @@ def generate(
         (folder / "rejects.jsonl").write_text("", encoding="utf-8")
         record = {"schema_version": SCHEMA_VERSION} | _stats(rows, seed=seed, size=size)
         (folder / "stats.json").write_text(_json(record), encoding="utf-8")
-        card = _CARD.format(images=images, seed=seed, size=size, **record["splits"])
-        (folder / "README.md").write_text(card, encoding="utf-8")
+        (folder / "README.md").write_text(card(record), encoding="utf-8")
     return out
 
 
@@ -200,7 +200,7 @@ def _draw_chunk(folder: Path, seed: int, size: int, span: tuple[int, int]) -> li
                 split=_split(index),
                 captions=(caption,),
                 group=name,
-                licence="CC0-1.0",
+                licence=LICENCE,
                 source="medblip phantoms",
                 facts=facts,
             )
@@ -294,20 +294,3 @@ def _stats(rows: list[Example], *, seed: int, size: int) -> dict[str, Any]:
 
 def _json(record: dict[str, Any]) -> str:
     return json.dumps(record, indent=1) + "\n"
-
-
-_CARD = """\
-# Phantoms: synthetic radiology-like images with exact captions
-
-{images} procedurally drawn images of {size} x {size} pixels, seed {seed}, made by
-`medblip data phantoms`. Train {train}, validation {validation}, test {test}.
-
-* No patient is shown; every image and every caption is computed. Licence: CC0-1.0.
-* `manifest.jsonl` holds per image the caption and `facts`: modality, plane, region, findings (name,
-  side, zone, size, severity, diameter in mm where it makes sense) and devices.
-* Sides are the patient's: the right lies on the image's left. A hand is seen from its back, with
-  the thumb of a left hand on the image's right; its fracture has the side of the hand.
-* Masks are uncompressed COCO run lengths (column-major, zeros first) of the pixels that a finding
-  was painted on, before noise.
-* Not fit for any clinical purpose: shapes are schematic, and frequencies are not those of a clinic.
-"""

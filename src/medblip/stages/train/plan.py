@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from medblip.models.captioner import Captioner
     from medblip.stages.train.parts import Part
 
-__all__ = ["Planned", "plan"]
+__all__ = ["Planned", "gflop_per_step", "plan"]
 
 #: Real steps that are timed, after one that warms up; their batches are taken across the lengths.
 _TIMED = 3
@@ -130,6 +130,34 @@ def plan(
         precision=engine.precision,
         rules=[dataclasses.asdict(match) for match in matches],
     )
+
+
+def gflop_per_step(cfg: RunConfig) -> float:
+    """Return `Planned.gflop_per_step` alone: one forward and backward pass, nothing is timed.
+
+    Raises:
+        ConfigError: A setting does not fit the captioner.
+        DataError: The data set lacks a training split, or an image.
+    """
+    from medblip.data.loader import length_bucketed_batches
+    from medblip.engine import Engine, seeded
+    from medblip.stages.train.build import build_captioner, training_mode
+    from medblip.stages.train.parts import load_part
+
+    engine = Engine(cfg.train)
+    with seeded(cfg.train.seed):
+        captioner, _, _ = build_captioner(cfg, engine.device, quiet=True)
+        learn = load_part(cfg, captioner, "train", build=False)
+        lengths = [len(ids) for ids in learn.token_ids]
+        batches = length_bucketed_batches(
+            lengths, cfg.train.batch_size, seed=cfg.train.seed, epoch=0
+        )
+        training_mode(captioner)
+        middle = sorted(batches, key=lambda batch: lengths[int(batch[-1])])[len(batches) // 2]
+        cached = not captioner.encoder_trains and cfg.train.feature_cache != "off"
+        few = middle[: min(len(middle), cfg.train.micro_batch_size or 8)].tolist()
+        gflop, _ = _counted(cfg, captioner, engine, learn, few, cached)
+    return float(f"{gflop / len(few) * cfg.train.batch_size:.4g}")
 
 
 def _features(

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from medblip.config import RunConfig
 from medblip.files import write_json
+from medblip.power import energy_j
 from medblip.progress import console
 from medblip.rundir import RunDir
 from medblip.stages.train.build import (
@@ -100,6 +101,8 @@ class Session:
         self._epoch: tuple[int, list[np.ndarray]] = (-1, [])
         self._opened = self._mark = time.perf_counter()
         self._before_s = self.position.seconds
+        self._before_j = self.position.energy_j if self.position.step else 0.0
+        self._opened_j = energy_j(self.engine.device)
         self._recording_failed = False
 
     @property
@@ -158,7 +161,7 @@ class Session:
         """Write a resumable checkpoint."""
         from medblip.stages.train import state
 
-        self.position.seconds = self.seconds
+        self.position.seconds, self.position.energy_j = self.seconds, self.energy_j
         path = state.save(
             self.cfg, self.captioner, self.optimizer, self.engine, self.run, self.position
         )
@@ -169,6 +172,14 @@ class Session:
     def seconds(self) -> float:
         """Wall time of all sessions of this run."""
         return self._before_s + time.perf_counter() - self._opened
+
+    @property
+    def energy_j(self) -> float | None:
+        """Joules of all sessions of this run; None where one of them could not count."""
+        now = energy_j(self.engine.device)
+        if now is None or self._opened_j is None or self._before_j is None:
+            return None
+        return self._before_j + now - self._opened_j
 
     def callable(self) -> contextlib.AbstractContextManager[None]:
         """Return the context in which parts of the network may be called on their own."""
@@ -233,11 +244,12 @@ def summary(session: Session) -> Trained:
     """Write `train.json`: the run is complete."""
     import torch
 
-    from medblip.engine import peak_memory_mb
+    from medblip.engine import device_name, peak_memory_mb
 
     at, engine = session.position, session.engine
     total = sum(match.parameters for match in session.matches)
     trained = sum(m.parameters for m in session.matches if m.rate is not None)
+    joules = session.energy_j
     samples = min(at.step * session.cfg.train.batch_size,
                   len(session.learn.token_ids) * session.cfg.train.epochs)  # fmt: skip
     record = {
@@ -252,9 +264,11 @@ def summary(session: Session) -> Trained:
         "captions_per_second": round(samples / at.in_steps_s, 2),
         "data_wait_share": round(at.waited_s / at.in_steps_s, 4),
         "peak_memory_mb": round(peak_memory_mb(engine.device), 1),
+        "energy_wh": None if joules is None or engine.world > 1 else round(joules / 3600, 3),
         "parameters_total": total,
         "parameters_trainable": trained,
         "device": engine.device,
+        "device_name": device_name(engine.device),
         "processes": engine.world,
         "micro_batch_size": at.micro,
         "precision": engine.precision,

@@ -40,6 +40,7 @@ class Position:
         in_steps_s: Time spent in steps, in all sessions.
         waited_s: Of which waiting for batches.
         seconds: Wall time of all sessions.
+        energy_j: Joules of the first process's GPU in all sessions; None: nobody counts.
         micro: Captions per forward pass.
         world: Processes that wrote this.
     """
@@ -54,6 +55,7 @@ class Position:
     in_steps_s: float = 0.0
     waited_s: float = 0.0
     seconds: float = 0.0
+    energy_j: float | None = None
     micro: int = 0
     world: int = 1
 

@@ -1,0 +1,116 @@
+"""What faithfulness measures say of all images: values with intervals, and paired tests.
+
+Words of one image are not independent, so images are what is drawn again. Of each image two sums
+are kept, a numerator and a denominator: a value is their ratio over all images.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from medblip.metrics.base import Floats, Ratio, Statistics
+from medblip.metrics.resampling import scores
+from medblip.metrics.significance import holm, paired_bootstrap
+from medblip.metrics.stored import StoredStatistics
+
+__all__ = ["Table", "compared", "measures", "paired_tests", "stored"]
+
+#: (measure, map) -> per image a numerator and a denominator, float64 (images, 2).
+Table = Mapping[tuple[str, str], Floats]
+
+
+def measures(table: Table, *, resamples: int, seed: int) -> list[dict[str, Any]]:
+    """Return a row per measure and map: value, 95 % interval over images, and images that count.
+
+    Where none counts, value and interval are None.
+    """
+    counted = {key: int((values[:, 1] > 0).sum()) for key, values in table.items()}
+    families = [Statistics(Ratio(_name(key)), table[key]) for key in table if counted[key]]
+    found = scores(families, resamples=resamples, seed=seed)
+    rows = []
+    for key, count in counted.items():
+        row: dict[str, Any] = {"measure": key[0], "map": key[1], "value": None, "ci": None}
+        if count:
+            row |= {"value": found[_name(key)].value, "ci": list(found[_name(key)].ci)}
+        rows.append(row | {"n": count})
+    return rows
+
+
+def paired_tests(
+    table: Table, pairs: Sequence[tuple[str, str, str]], *, resamples: int, seed: int
+) -> list[dict[str, Any]]:
+    """Return a row per pair (measure, map, baseline): paired bootstrap, Holm over all of them."""
+    sides: tuple[dict[str, Statistics], dict[str, Statistics]] = ({}, {})
+    kept = {}
+    for pair in pairs:
+        keys = [(pair[0], kind) for kind in pair[1:]]
+        if set(keys) <= table.keys() and all((table[key][:, 1] > 0).any() for key in keys):
+            name = "@".join(pair)
+            kept[name] = pair
+            for side, key in zip(sides, keys, strict=True):
+                side[name] = Statistics(Ratio(name), table[key])
+    if not kept:
+        return []
+    ids = tuple(map(str, range(len(next(iter(table.values()))))))
+    mine, theirs = (StoredStatistics(ids, side, None) for side in sides)
+    found = paired_bootstrap(mine, theirs, resamples=resamples, seed=seed)
+    return _corrected(
+        [
+            {"measure": kept[name][0], "map": kept[name][1], "baseline": kept[name][2],
+             "difference": test.difference, "ci": list(test.ci), "p": test.p}
+            for name, test in found.items()
+        ]
+    )  # fmt: skip
+
+
+def stored(table: Table, ids: Sequence[str], signature: str) -> StoredStatistics:
+    """Return the statistics as `save_statistics` keeps them; names are `measure@map`."""
+    families = {
+        _name(key): Statistics(Ratio(_name(key), signature), values)
+        for key, values in table.items()
+    }
+    return StoredStatistics(tuple(ids), families, None)
+
+
+def compared(
+    system: StoredStatistics, baseline: StoredStatistics, kind: str, *, resamples: int, seed: int
+) -> list[dict[str, Any]]:
+    """Return a row per measure of one map: two captioners on the same images, Holm-corrected.
+
+    Raises:
+        MetricError: They were not measured on the same images, or not in the same way.
+    """
+    mine = [name for name in system.families if name.endswith(f"@{kind}")]
+    found = paired_bootstrap(system, baseline, resamples=resamples, seed=seed, metrics=mine)
+    rows = []
+    for name, test in found.items():
+        both = [one.families[name].values for one in (system, baseline)]
+        counts = np.logical_and(*(values[:, 1] > 0 for values in both))
+        if not counts.any():
+            continue
+        shared = [values[counts].sum(axis=0) for values in both]
+        rows.append(
+            {
+                "measure": name.removesuffix(f"@{kind}"),
+                "map": kind,
+                "value": float(shared[0][0] / shared[0][1]),
+                "baseline_value": float(shared[1][0] / shared[1][1]),
+                "difference": test.difference,
+                "ci": list(test.ci),
+                "p": test.p,
+                "n": int(counts.sum()),
+            }
+        )
+    return _corrected(rows)
+
+
+def _name(key: tuple[str, str]) -> str:
+    return "@".join(key)
+
+
+def _corrected(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    corrected = holm([row["p"] for row in rows])
+    return [row | {"p_holm": p} for row, p in zip(rows, corrected, strict=True)]

@@ -1,0 +1,30 @@
+"""The GPU's own energy counter, where it has one and NVML's Python package is installed."""
+
+from __future__ import annotations
+
+__all__ = ["energy_j"]
+
+
+def energy_j(device: str) -> float | None:
+    """Return the joules that a GPU has drawn since its driver was loaded; None where nobody counts.
+
+    NVML counts since Volta (nvmlDeviceGetTotalEnergyConsumption, in mJ). The whole board is
+    counted, whoever uses it. `pip install nvidia-ml-py`.
+
+    Args:
+        device: As torch calls it, e.g. `cuda:1`.
+    """
+    if not device.startswith("cuda"):
+        return None
+    try:
+        import pynvml
+        import torch
+
+        place = torch.device(device)
+        number = torch.cuda.current_device() if place.index is None else place.index
+        pynvml.nvmlInit()
+        uuid = f"GPU-{torch.cuda.get_device_properties(number).uuid}"
+        handle = pynvml.nvmlDeviceGetHandleByUUID(uuid)  # CUDA_VISIBLE_DEVICES renumbers
+        return float(pynvml.nvmlDeviceGetTotalEnergyConsumption(handle)) / 1000
+    except Exception:  # absent, too old, a slice of a GPU, no permission: no figure then
+        return None

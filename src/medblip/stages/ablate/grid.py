@@ -1,0 +1,208 @@
+"""What an ablation varies, read from TOML: variants by name, a grid, seeds.
+
+base = "blip_base.toml"               # or the sections of a training configuration, here
+seeds = [0, 1, 2]
+baseline = "full"                     # default: the first variant
+
+[[variant]]
+name = "full"
+set = { "freeze.preset" = "full" }
+
+[[variant]]
+name = "zero-shot"                    # the captioner as it is
+zero_shot = true
+
+[grid]                                # further variants: every combination
+"freeze.preset" = ["decoder", "encoder"]
+"optim.lr" = [1e-4, 1e-3]
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import json
+import re
+import tomllib
+from pathlib import Path
+from typing import Any
+
+from medblip import config as configuration
+from medblip.config import RunConfig
+from medblip.errors import ConfigError, explain, nearest
+from medblip.settings import SECTIONS
+
+__all__ = ["Grid", "Variant", "read_grid"]
+
+_OWN = ("base", "seeds", "baseline", "variant", "grid")
+
+
+@dataclasses.dataclass(frozen=True)
+class Variant:
+    """One recipe.
+
+    Args:
+        name: In tables and folders.
+        set: Dotted key -> value, on top of the base.
+        zero_shot: Nothing is trained.
+        cfg: Base and `set`, validated; without data set and seed.
+    """
+
+    name: str
+    set: dict[str, Any]
+    zero_shot: bool
+    cfg: RunConfig
+
+    @property
+    def slug(self) -> str:
+        """Name of its folders: `lr 1e-4` -> `lr-1e-4`."""
+        return re.sub(r"[^a-z0-9.]+", "-", self.name.lower()).strip("-.") or "variant"
+
+    def folder(self, seed: int) -> str:
+        """Return the run directory of one seed, relative to the ablation's folder."""
+        return self.slug if self.zero_shot else f"{self.slug}-{seed}"
+
+
+@dataclasses.dataclass(frozen=True)
+class Grid:
+    """All of an ablation.
+
+    Args:
+        variants: At least two.
+        seeds: Of training; what is not trained is captioned once.
+        baseline: Name of one variant.
+    """
+
+    variants: tuple[Variant, ...]
+    seeds: tuple[int, ...]
+    baseline: str
+
+
+def read_grid(path: Path, seeds: tuple[int, ...] | None = None) -> Grid:
+    """Read an ablation.
+
+    Args:
+        path: TOML file; see the module's docstring.
+        seeds: Instead of the file's.
+
+    Raises:
+        ConfigError: The file is absent or malformed, a key is unknown, two variants are the same or
+            have the same name, or there is nothing to compare.
+    """
+    found = _toml(path)
+    known = [*_OWN, *SECTIONS]
+    if unknown := [key for key in found if key not in known]:
+        raise _refused(
+            path, f"unknown key {unknown[0]}", ", ".join(known),
+            f"did you mean {nearest(unknown[0], known)}?",
+        )  # fmt: skip
+    base = {key: found[key] for key in SECTIONS if key in found}
+    if "base" in found:
+        below = configuration.dump(configuration.load(path.parent / found["base"]))
+        base = {
+            key: below[key] | base.get(key, {}) for key in below if isinstance(below[key], dict)
+        }
+    tables = [*_named(path, found.get("variant", [])), *_product(path, found.get("grid", {}))]
+    variants = tuple(_variant(path, base, table) for table in tables)
+    _require_different(path, variants)
+    chosen = tuple(found.get("seeds", (0,))) if seeds is None else seeds
+    if not chosen or len(set(chosen)) != len(chosen) or not all(type(s) is int for s in chosen):
+        raise _refused(path, f"seeds {list(chosen)}", "different whole numbers", "correct them")
+    names = [variant.name for variant in variants]
+    baseline = found.get("baseline", names[0])
+    if baseline not in names:
+        raise _refused(
+            path, f"baseline {baseline}", ", ".join(names),
+            f"did you mean {nearest(str(baseline), names)}?",
+        )  # fmt: skip
+    return Grid(variants, chosen, baseline)
+
+
+def _toml(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise ConfigError(
+            explain(
+                f"{path} cannot be read",
+                got=error,
+                expected="TOML with [[variant]] tables or a [grid]",
+                do="correct it; configs/ablation_phantoms.toml is one",
+            )
+        ) from None
+
+
+def _named(path: Path, tables: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    known = ["name", "set", "zero_shot"]
+    for number, table in enumerate(tables, 1):
+        if unknown := [key for key in table if key not in known]:
+            raise _refused(
+                path, f"variant {number}: unknown key {unknown[0]}", ", ".join(known),
+                f"did you mean {nearest(unknown[0], known)}?",
+            )  # fmt: skip
+        if not table.get("name"):
+            raise _refused(path, f"variant {number} without a name", "a name", "add one")
+    return tables
+
+
+def _product(path: Path, grid: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return a variant per combination, called by its values: `decoder, lr 0.0001`."""
+    for key, values in grid.items():
+        if not isinstance(values, list) or not values:
+            raise _refused(
+                path, f"grid {key} = {values}", "a list of values", f'write "{key}" = [{values}]'
+            )
+    if not grid:
+        return []
+    return [
+        {
+            "name": ", ".join(
+                value if isinstance(value, str) else f"{key.split('.')[-1]} {json.dumps(value)}"
+                for key, value in zip(grid, values, strict=True)
+            ),
+            "set": dict(zip(grid, values, strict=True)),
+        }
+        for values in itertools.product(*grid.values())
+    ]
+
+
+def _variant(path: Path, base: dict[str, Any], table: dict[str, Any]) -> Variant:
+    settings = json.loads(json.dumps(base))
+    for dotted, value in table.get("set", {}).items():
+        section, dot, key = dotted.partition(".")
+        if not dot or section not in SECTIONS or dotted in ("data.root", "train.seed"):
+            raise _refused(
+                path, f"variant {table['name']}: {dotted}",
+                'dotted settings such as "optim.lr", but for data.root and train.seed',
+                "name the data set with --data and seeds with `seeds = [...]`"
+                if section in SECTIONS else f"did you mean {nearest(section, list(SECTIONS))}?",
+            )  # fmt: skip
+        settings.setdefault(section, {})[key] = value
+    cfg = configuration.parse(settings, where=f"{path}, variant {table['name']}")
+    return Variant(table["name"], table.get("set", {}), bool(table.get("zero_shot")), cfg)
+
+
+def _require_different(path: Path, variants: tuple[Variant, ...]) -> None:
+    if len(variants) < 2:
+        raise _refused(
+            path, f"{len(variants)} variants", "two or more", "add [[variant]] tables or a [grid]"
+        )
+    slugs: dict[str, str] = {}
+    recipes: dict[str, str] = {}
+    for variant in variants:
+        if variant.slug in slugs:
+            raise _refused(
+                path, f"two variants called {variant.name}", "a name of its own for each",
+                "rename one of them",
+            )  # fmt: skip
+        recipe = json.dumps([variant.zero_shot, configuration.dump(variant.cfg)], sort_keys=True)
+        if recipe in recipes:
+            raise _refused(
+                path, f"{recipes[recipe]} and {variant.name} are the same recipe",
+                "variants that differ", "correct `set` of one of them",
+            )  # fmt: skip
+        slugs[variant.slug] = recipes[recipe] = variant.name
+
+
+def _refused(path: Path, got: str, expected: str, do: str) -> ConfigError:
+    return ConfigError(explain(f"{path} is no ablation", got=got, expected=expected, do=do))

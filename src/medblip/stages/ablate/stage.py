@@ -1,0 +1,233 @@
+"""Stage `ablate`: what does each choice bring, and what does it cost?
+
+    cli.ablate -> ablate -> train, caption, evaluate per run -> ablation.json, .csv, .svg
+
+Runs that are done stay, killed ones go on; a frozen encoder's features are shared by all runs that
+have the same encoder.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from medblip.errors import ConfigError, MetricError, explain
+from medblip.files import lock, read_json, write_json, write_text
+from medblip.metrics.stored import load_statistics
+from medblip.progress import track
+from medblip.rundir import RunDir
+from medblip.stages.ablate.chart import quality_against_cost, table_csv
+from medblip.stages.ablate.figures import HEADLINE, cost, quality, tests
+from medblip.stages.ablate.grid import Grid, Variant, read_grid
+from medblip.stages.ablate.trainings import Job, jobs_of, run_all
+
+__all__ = ["COSTS", "Ablated", "ablate"]
+
+#: Columns of cost.
+COSTS = (
+    "parameters_trainable", "parameters_total", "seconds", "seconds_per_step", "steps_to_best",
+    "seconds_to_best", "peak_memory_mb", "gflop_per_step", "energy_wh",
+)  # fmt: skip
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Ablated:
+    """An ablation's result.
+
+    Args:
+        ablation_file: JSON of all of it; CSV and chart lie beside it. "" for a dry run.
+        chart: SVG; "" for a dry run.
+        baseline: What all others are tested against.
+        seeds: Of training.
+        n: Images.
+        variants: As in the file; of a dry run name, parameters, steps, GFLOP, seconds per step and
+            hours of one run.
+        tests: As in the file.
+        runs: How many trainings.
+    """
+
+    ablation_file: str
+    chart: str
+    baseline: str
+    seeds: tuple[int, ...]
+    n: int
+    variants: tuple[dict[str, Any], ...]
+    tests: tuple[dict[str, Any], ...]
+    runs: int
+
+
+def ablate(
+    config: Path | str,
+    data: Path | str,
+    out: Path | str = "runs/ablation",
+    *,
+    seeds: Sequence[int] | None = None,
+    split: str = "test",
+    metrics: Sequence[str] | None = None,
+    jobs: int | str = "auto",
+    device: str | None = None,
+    meteor: bool = False,
+    resamples: int = 10_000,
+    resampling_seed: int = 0,
+    dry_run: bool = False,
+    force: bool = False,
+) -> Ablated:
+    """Train every variant with every seed, score, test, and set quality against cost.
+
+    Args:
+        config: TOML with `[[variant]]` tables or a `[grid]`; see `medblip.stages.ablate.grid`.
+        data: Prepared data set.
+        out: Folder for one run directory per variant and seed, and the tables.
+        seeds: Instead of the file's.
+        split: Captioned and scored.
+        metrics: Names; None: the headline metrics that all runs have.
+        jobs: Trainings at once: `auto` is one per GPU, one without.
+        device: As `train.device`, with one training at a time.
+        meteor: As `evaluate`.
+        resamples: Of the bootstrap over images and seeds.
+        resampling_seed: Of it.
+        dry_run: Say what would be trained and how long it takes; write nothing.
+        force: Run everything again.
+
+    Raises:
+        ConfigError: `config` is no ablation.
+        RunError: `out` holds other recipes, or a run failed (the others are done all the same).
+        MetricError: A metric is not among the scores.
+    """
+    root = Path(out)
+    grid = read_grid(Path(config), None if seeds is None else tuple(seeds))
+    work = jobs_of(grid, Path(data), root, device)
+    if dry_run:
+        return _planned(grid, work)
+    at_once, gpus = _at_once(jobs)
+    root.mkdir(parents=True, exist_ok=True)
+    with lock(root):
+        run_all(work, split=split, meteor=meteor, at_once=at_once, gpus=gpus, force=force)
+        runs = {
+            variant.name: [job.run for job in work if job.variant is variant]
+            for variant in grid.variants
+        }
+        wanted = _metrics(runs, split, metrics)
+        values = quality(grid, runs, wanted, split=split, resamples=resamples, seed=resampling_seed)
+        rows = tests(grid, values, wanted)
+        first = grid.variants[0].name
+        record: dict[str, Any] = {
+            "split": split,
+            "baseline": grid.baseline,
+            "headline": HEADLINE,
+            "n": read_json(runs[first][0].scores(split))["n"],
+            "seeds": list(grid.seeds),
+            "test": f"paired bootstrap over images and seeds, {resamples} resamples, "
+            f"seed {resampling_seed}",
+            "correction": f"Holm over {len(rows)} tests",
+            "variants": [
+                {
+                    "name": variant.name,
+                    "set": variant.set,
+                    "zero_shot": variant.zero_shot,
+                    "runs": [run.path.relative_to(root).as_posix() for run in runs[variant.name]],
+                    "metrics": {
+                        name: {
+                            "value": one.value, "ci": list(one.ci), "sd_seeds": one.sd_seeds,
+                            "per_seed": list(one.per_seed),
+                        }
+                        for name, one in values[variant.name].items()
+                    },
+                    **cost(variant, runs[variant.name]),
+                    "gflop_per_step": _gflop(variant, work, runs[variant.name][0]),
+                }
+                for variant in track(grid.variants, "costs", len(grid.variants), unit="variant")
+            ],
+            "tests": rows,
+        }  # fmt: skip
+        target = root / "ablation.json"
+        write_json(target, record)
+        write_text(root / "ablation.csv", table_csv(record, COSTS))
+        write_text(root / "ablation.svg", quality_against_cost(record))
+    return Ablated(
+        ablation_file=str(target), chart=str(root / "ablation.svg"), baseline=grid.baseline,
+        seeds=grid.seeds, n=record["n"], variants=tuple(record["variants"]), tests=tuple(rows),
+        runs=sum(not job.variant.zero_shot for job in work),
+    )  # fmt: skip
+
+
+def _at_once(jobs: int | str) -> tuple[int, int]:
+    """Return how many trainings run at once, and on how many GPUs."""
+    import torch
+
+    gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if jobs == "auto":
+        return max(1, gpus), gpus
+    if not str(jobs).isdecimal() or not int(jobs) >= 1 or (gpus and int(jobs) > gpus):
+        raise ConfigError(
+            explain(
+                "so many trainings cannot run at once",
+                got=jobs,
+                expected=f"auto, or 1 to {gpus}" if gpus else "auto, or a number from 1",
+                do="one per GPU is the most that pays",
+            )
+        )
+    return int(jobs), gpus
+
+
+def _metrics(runs: dict[str, list[RunDir]], split: str, wanted: Sequence[str] | None) -> list[str]:
+    """Return the metrics to compare, all of which every run has."""
+    from medblip.stages.compare import HEADLINES
+
+    stored = [
+        load_statistics(run.scores(split).with_suffix(".npz"))
+        for several in runs.values()
+        for run in several
+    ]
+    each = [
+        {name for family in one.families.values() for name in family.metric.names} for one in stored
+    ]
+    common = set.intersection(*each)
+    if wanted is None:
+        return [name for name in HEADLINES if name in common]
+    if absent := [name for name in wanted if name not in common]:
+        raise MetricError(
+            explain(
+                "a metric that not every run has",
+                got=", ".join(absent),
+                expected=", ".join(sorted(common)),
+                do="correct the spelling, or evaluate the runs with that metric",
+            )
+        )
+    return list(wanted)
+
+
+def _gflop(variant: Variant, work: Sequence[Job], run: RunDir) -> float | None:
+    """Return operations of one training step, counted once and kept beside the run."""
+    from medblip.stages.train.plan import gflop_per_step
+
+    if variant.zero_shot:
+        return None
+    note = run.path / "flops.json"
+    if not note.exists() or note.stat().st_mtime_ns < run.completion.stat().st_mtime_ns:
+        cfg = next(job.cfg for job in work if job.variant is variant)
+        write_json(note, {"gflop_per_step": gflop_per_step(cfg)})
+    return float(read_json(note)["gflop_per_step"])
+
+
+def _planned(grid: Grid, work: Sequence[Job]) -> Ablated:
+    """Say what would be trained: one plan per variant, by real steps."""
+    from medblip.stages.train.plan import plan
+
+    rows = []
+    for variant in track(grid.variants, "plans", len(grid.variants), unit="variant"):
+        row: dict[str, Any] = {"name": variant.name, "set": variant.set}
+        if not variant.zero_shot:
+            found = plan(next(job.cfg for job in work if job.variant is variant))
+            row |= {
+                "parameters_trainable": found.parameters_trainable, "steps": found.steps,
+                "gflop_per_step": found.gflop_per_step, "hours": found.hours,
+                "seconds_per_step": found.seconds_per_step,
+            }  # fmt: skip
+        rows.append(row)
+    return Ablated(
+        ablation_file="", chart="", baseline=grid.baseline, seeds=grid.seeds, n=0,
+        variants=tuple(rows), tests=(), runs=sum(not job.variant.zero_shot for job in work),
+    )  # fmt: skip

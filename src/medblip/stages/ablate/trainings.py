@@ -1,0 +1,201 @@
+"""The runs of an ablation: each variant with each seed is trained, captioned and scored."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import queue
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from medblip import config as configuration
+from medblip.config import RunConfig
+from medblip.errors import MedblipError, RunError, explain
+from medblip.files import read_json, write_json
+from medblip.progress import console
+from medblip.rundir import RunDir
+from medblip.stages.ablate.grid import Grid, Variant
+
+__all__ = ["Job", "jobs_of", "run_all", "run_one"]
+
+#: Lines of a failed child that are shown.
+_LAST = 15
+
+
+@dataclasses.dataclass(frozen=True)
+class Job:
+    """One training and what follows from it.
+
+    Args:
+        variant: Its recipe.
+        seed: Of training.
+        cfg: Settings with data set and seed.
+        run: Where it is written.
+    """
+
+    variant: Variant
+    seed: int
+    cfg: RunConfig
+    run: RunDir
+
+
+def jobs_of(grid: Grid, data: Path, out: Path, device: str | None) -> list[Job]:
+    """Return a job per run, seed by seed, so that an early look sees every variant."""
+    jobs = []
+    for seed in grid.seeds:
+        for variant in grid.variants:
+            if variant.zero_shot and seed != grid.seeds[0]:
+                continue
+            cfg = configuration.resolve(variant.cfg, data, (), seed, device)
+            jobs.append(Job(variant, seed, cfg, RunDir(out / variant.folder(seed))))
+    return jobs
+
+
+def run_one(job: Job, *, split: str, meteor: bool, force: bool) -> None:
+    """Train, caption and score, as far as that is not done.
+
+    Raises:
+        MedblipError: As the stages; the run holds another recipe.
+    """
+    from medblip.stages.caption import caption
+    from medblip.stages.evaluate import evaluate
+    from medblip.stages.train import train
+
+    run, variant = job.run, job.variant
+    done = run.predictions(split) if variant.zero_shot else run.completion
+    if done.exists() and not force:
+        _require_same(job)
+    if not variant.zero_shot and (force or not done.exists()):
+        train(job.cfg, out=run.path, force=force)
+    captions, scores = run.predictions(split), run.scores(split)
+    again = force or (not variant.zero_shot and not _younger(captions, run.completion))
+    if again or not captions.exists():
+        settings = run.path / "variant-settings.json"
+        if variant.zero_shot:
+            write_json(settings, configuration.dump(job.cfg))
+        caption(
+            run.path, job.cfg.data.root, split=split, device=job.cfg.train.device, force=again,
+            model=job.cfg.model.name if variant.zero_shot else None,
+            config=settings if variant.zero_shot else None,
+        )  # fmt: skip
+    if again or not _younger(scores, captions):
+        evaluate(run.path, job.cfg.data.root, split=split, meteor=meteor, force=True)
+    _note(job)
+
+
+def run_all(
+    jobs: Sequence[Job], *, split: str, meteor: bool, at_once: int, gpus: int, force: bool
+) -> None:
+    """Do every job; several at once as processes, each on a GPU of its own.
+
+    Raises:
+        RunError: A run failed; the others are done all the same.
+    """
+    failed: list[tuple[Job, str]] = []
+
+    def here(job: Job) -> None:
+        console().rule(f"{job.variant.name}, seed {job.seed}")
+        try:
+            run_one(job, split=split, meteor=meteor, force=force)
+        except MedblipError as error:
+            console().print(str(error), style="red", markup=False, soft_wrap=True)
+            failed.append((job, str(error)))
+
+    if at_once <= 1:
+        for job in jobs:
+            here(job)
+    else:
+        places: queue.SimpleQueue[int] = queue.SimpleQueue()
+        for place in range(at_once):
+            places.put(place)
+
+        def elsewhere(job: Job) -> None:
+            place = places.get()
+            try:
+                error = _child(job, split, meteor, force, place if gpus else None)
+            finally:
+                places.put(place)
+            told = f"{job.variant.name}, seed {job.seed}: {'failed' if error else 'done'}"
+            console().print(told, markup=False, soft_wrap=True)
+            if error:
+                failed.append((job, error))
+
+        _in_threads(elsewhere, jobs, at_once)
+    if failed:
+        job, reason = failed[0]
+        names = ", ".join(f"{one.variant.name} (seed {one.seed})" for one, _ in failed)
+        raise RunError(
+            explain(
+                f"{len(failed)} of {len(jobs)} runs failed: {names}",
+                got=f"{job.variant.name}, seed {job.seed}: {reason}",
+                expected="runs that finish",
+                do="mend it, then repeat the command: what is done stays",
+            )
+        )
+
+
+def _in_threads(work: Callable[[Job], None], jobs: Sequence[Job], at_once: int) -> None:
+    with ThreadPoolExecutor(at_once) as pool:
+        for done in [pool.submit(work, job) for job in jobs]:
+            done.result()
+
+
+def _child(job: Job, split: str, meteor: bool, force: bool, gpu: int | None) -> str | None:
+    """Do a job in a process of its own; return what went wrong."""
+    from medblip.stages.ablate import child
+
+    order = {
+        "config": configuration.dump(job.cfg), "name": job.variant.name,
+        "set": job.variant.set, "zero_shot": job.variant.zero_shot, "seed": job.seed,
+        "run": str(job.run.path), "split": split, "meteor": meteor, "force": force,
+    }  # fmt: skip
+    environment = dict(os.environ)
+    if gpu is not None:  # of those that this process may use
+        mine = environment.get("CUDA_VISIBLE_DEVICES")
+        environment["CUDA_VISIBLE_DEVICES"] = mine.split(",")[gpu] if mine else str(gpu)
+    done = subprocess.run(
+        [sys.executable, "-m", child.__name__, json.dumps(order)], env=environment, text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False,
+    )  # fmt: skip
+    if done.returncode == 0:
+        return None
+    return "\n".join(done.stdout.splitlines()[-_LAST:]) or f"exit code {done.returncode}"
+
+
+def _recipe(job: Job) -> dict[str, object]:
+    settings = configuration.dump(job.cfg)
+    settings["train"].pop("device")
+    return {"zero_shot": job.variant.zero_shot, "settings": settings}
+
+
+def _note(job: Job) -> None:
+    note = job.run.path / "variant.json"
+    record = {"name": job.variant.name, "seed": job.seed, **_recipe(job)}
+    if not note.exists() or read_json(note) != record:
+        write_json(note, record)
+
+
+def _require_same(job: Job) -> None:
+    """Refuse to take a run for what it is not."""
+    note = job.run.path / "variant.json"
+    if not note.exists():
+        return  # killed between the run's end and the note: `train` itself refused other settings
+    before = read_json(note)
+    if all(before.get(key) == value for key, value in json.loads(json.dumps(_recipe(job))).items()):
+        return
+    raise RunError(
+        explain(
+            f"{job.run.path} holds another recipe",
+            got=f"a finished run of {before.get('name')} with other settings",
+            expected=f"{job.variant.name} as the ablation has it now, or a new folder",
+            do="choose another --out, or add --force to run everything again",
+        )
+    )
+
+
+def _younger(target: Path, source: Path) -> bool:
+    return target.exists() and target.stat().st_mtime_ns >= source.stat().st_mtime_ns

@@ -1,0 +1,12 @@
+"""Stage `card`: the model card of a run, the data card of a data set, in the hub's format.
+
+stage.py     writes README.md; model_card and data_card return its text
+collect.py   what a run's files and its data set say
+sections.py  the same in words
+front.py     the same as the hub's metadata
+usage.py     how to caption with it, per family
+"""
+
+from medblip.stages.card.stage import Carded, card, data_card, model_card
+
+__all__ = ["Carded", "card", "data_card", "model_card"]

@@ -1,0 +1,73 @@
+"""One image's figure (PNG) and all its attention (NPZ)."""
+
+from __future__ import annotations
+
+import io
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from PIL import Image
+
+from medblip.data.sheet import Tile, contact_sheet
+from medblip.pictures import heat, strengths
+
+if TYPE_CHECKING:
+    from medblip.stages.explain.look import Seen
+
+__all__ = ["arrays", "figure"]
+
+_TILE = 384
+
+
+def figure(image: Image.Image, caption: str, seen: Seen, view: str) -> bytes:
+    """Return a PNG: the original with its caption, then a heat tile per word.
+
+    Args:
+        image: The original.
+        caption: As it is shown.
+        seen: Its words and maps.
+        view: In words.
+    """
+    levels, peaks = strengths(seen.maps)
+    tiles = [Tile(image, caption, view)]
+    for word, level, peak in zip(seen.replay.words, levels, peaks, strict=True):
+        over = heat(image, level.reshape(seen.replay.grid), _TILE)
+        tiles.append(Tile(over, word, f"{100 * peak:.1f} % in the strongest patch"))
+    return contact_sheet(tiles, columns=6, lines=4)
+
+
+def arrays(image: Image.Image, caption: str, seen: Seen) -> bytes:
+    """Return an NPZ without pickles.
+
+    ```
+    attention  float16 (L, H, T, P)   every layer and head, row t predicts piece t
+    maps       float32 (W, rows, columns)   the view; sum 1
+    pieces (T), words (W), spans (W, 2)     texts, and the pieces of each word
+    logprobs   float32 (T)
+    caption, grid (rows, columns), size (width, height of the original), unplaced: the first image
+               tokens that are no patches
+    gradient   float32 (L or 1, H, T, K)   of the view `gradient`: all layers, or the last one
+    answers    float16 (L, H, T, Q), looked float16 (L, H, Q, P)   of a Q-Former: the two parts
+    ```
+    """
+    one = seen.replay
+    found: dict[str, Any] = {
+        "attention": one.on_image.numpy().astype(np.float16),
+        "maps": seen.maps,
+        "pieces": np.array(one.pieces, dtype=np.str_),
+        "words": np.array(one.words, dtype=np.str_),
+        "spans": np.array(one.spans, dtype=np.int64).reshape(-1, 2),
+        "logprobs": one.logprobs.numpy(),
+        "caption": np.array(caption),
+        "grid": np.array(one.grid),
+        "size": np.array(image.size),
+        "unplaced": np.array(one.unplaced),
+    }
+    if one.gradient is not None:
+        found["gradient"] = one.gradient.numpy()
+    if one.bridge is not None:
+        found["answers"] = one.cross.numpy().astype(np.float16)
+        found["looked"] = one.bridge.numpy().astype(np.float16)
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, allow_pickle=False, **found)
+    return buffer.getvalue()

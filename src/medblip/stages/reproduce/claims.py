@@ -1,0 +1,290 @@
+"""The paper's claims (arXiv 2505.14726), each against the figures of this study.
+
+The paper's own values are not repeated here: what is compared is which way a difference points.
+A claim is `reproduced` when the figures support it by more than chance (corrected p below 0.05),
+`not reproduced` when they contradict it by more than chance, and else `not testable`: at this
+scale they say neither.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, Literal
+
+from medblip.stages.reproduce.ledger import Ledger
+
+__all__ = ["CLOSE", "Claim", "Verdict", "claims"]
+
+Verdict = Literal["reproduced", "not reproduced", "not testable"]
+
+_ALPHA = 0.05
+#: Our reading of "close": decoder-only keeps this share of what full gains over zero-shot.
+CLOSE = 0.9
+HEADLINE = "CIDEr-D"
+_ABLATION, _COMPARISON = "ablation/ablation.json", "comparison.json"
+_MAPS, _POINTING = "maps-compared.json", "pointing-game"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Claim:
+    """What the paper says, and what this study says to it."""
+
+    claim: str
+    verdict: Verdict
+    reason: str
+
+
+def claims(ledger: Ledger, *, split: str, runs: Mapping[str, str]) -> list[Claim]:
+    """Judge every claim of the paper that figures can judge.
+
+    Args:
+        ledger: Of the study's folder.
+        split: Which was captioned and scored.
+        runs: Variant (`zero-shot`, `full`, ...) -> run directory, relative to the folder.
+    """
+    return [
+        _beats_zero_shot(ledger),
+        _beats_others(ledger, runs),
+        _full_is_best(ledger),
+        _decoder_is_close(ledger),
+        _decoder_is_quicker(ledger),
+        _attention_is_more_local(ledger, split, runs),
+        _right_place_wrong_words(ledger, split, runs),
+        _errors_remain(ledger, split, runs),
+    ]
+
+
+def _beats_zero_shot(ledger: Ledger) -> Claim:
+    title = "Fine-tuned BLIP describes radiology images better than BLIP as it is, by every metric."
+    found = list(_tests(ledger, "full", "zero-shot"))
+    if not found:
+        return _untested(title, "full fine-tuning and zero-shot were not both scored")
+    main = _pick(found)
+    words = (
+        f"{HEADLINE} {_value(ledger, 'full')} fine-tuned, {_value(ledger, 'zero-shot')} zero-shot: "
+        f"{_difference(ledger, main)}. {_by_metric(found)}"
+    )
+    return Claim(claim=title, verdict=_all(_way(row) for _, row in found), reason=words)
+
+
+def _beats_others(ledger: Ledger, runs: Mapping[str, str]) -> Claim:
+    title = "Fine-tuned BLIP describes them better than larger captioners that were not fine-tuned."
+    own = {run.split("/")[-1] for run in runs.values()}
+    record = ledger.read(_COMPARISON)
+    rows = [
+        (index, row)
+        for index, row in enumerate(record.get("rows", []))
+        if row["metric"] == HEADLINE and row["system"] not in own
+    ]
+    if not rows:
+        return _untested(title, "no other captioner was scored here")
+    told = []
+    for index, row in rows:
+        key = ("rows", index)
+        told.append(
+            f"{row['system']} {ledger.tell(_COMPARISON, *key, 'value')} against "
+            f"{ledger.tell(_COMPARISON, *key, 'baseline_value')} "
+            f"(p {ledger.tell(_COMPARISON, *key, 'p_holm', form='p')})"
+        )
+    # rows say system minus fine-tuned BLIP
+    ways = [_way({**row, "difference": -row["difference"]}) for _, row in rows]
+    return Claim(claim=title, verdict=_all(ways), reason=f"{HEADLINE}: {'; '.join(told)}.")
+
+
+def _full_is_best(ledger: Ledger) -> Claim:
+    title = "Training everything gives the best captions of the three regimes."
+    found = [
+        row
+        for other in ("decoder", "encoder")
+        for row in _tests(ledger, "full", other)
+        if row[1]["metric"] == HEADLINE
+    ]
+    if len(found) < 2:
+        return _untested(title, "the three regimes were not all trained")
+    told = [f"against {row['baseline']} {_difference(ledger, (at, row))}" for at, row in found]
+    words = f"{HEADLINE} of full {_value(ledger, 'full')}: {'; '.join(told)}."
+    return Claim(claim=title, verdict=_all(_way(row) for _, row in found), reason=words)
+
+
+def _decoder_is_close(ledger: Ledger) -> Claim:
+    title = "Training the decoder alone comes close to that, training the encoder alone does not."
+    values = {name: _mean(ledger, name) for name in ("zero-shot", "encoder", "decoder", "full")}
+    found = [row for row in _tests(ledger, "decoder", "encoder") if row[1]["metric"] == HEADLINE]
+    if None in values.values() or not found:
+        return _untested(title, "the three regimes and zero-shot were not all scored")
+    zero, encoder, decoder, full = (float(value or 0.0) for value in values.values())
+    way = _way(found[0][1])
+    kept = [(one - zero) / (full - zero) if full > zero else 0.0 for one in (decoder, encoder)]
+    verdict: Verdict = "not testable"
+    if way == "no" or (full > zero and kept[0] < CLOSE):
+        verdict = "not reproduced"
+    elif way == "yes" and kept[0] >= CLOSE:
+        verdict = "reproduced"
+    words = (
+        f"{HEADLINE}: decoder {_value(ledger, 'decoder')}, encoder {_value(ledger, 'encoder')}, "
+        f"full {_value(ledger, 'full')}; decoder against encoder {_difference(ledger, found[0])}. "
+        f"Close is read as keeping nine tenths of what full gains over zero-shot."
+    )
+    return Claim(claim=title, verdict=verdict, reason=words)
+
+
+def _decoder_is_quicker(ledger: Ledger) -> Claim:
+    title = "Training the decoder alone takes less time."
+    at = {name: _variant(ledger, name) for name in ("full", "decoder")}
+    seconds = {
+        name: None if index is None else ledger.read(_ABLATION)["variants"][index].get("seconds")
+        for name, index in at.items()
+    }
+    if None in seconds.values() or not seconds["full"]:
+        return _untested(title, "both were not trained here")
+    less = float(seconds["decoder"] or 0.0) < float(seconds["full"])
+    told = [
+        f"{name} {ledger.tell(_ABLATION, 'variants', index, 'seconds', form='.1f')} s"
+        for name, index in at.items()
+        if index is not None
+    ]
+    words = (
+        f"Training in all, mean over seeds: {', '.join(told)}. A frozen encoder runs once per "
+        "image here, so the saving is larger than where it runs at every step."
+    )
+    return Claim(claim=title, verdict="reproduced" if less else "not reproduced", reason=words)
+
+
+def _attention_is_more_local(ledger: Ledger, split: str, runs: Mapping[str, str]) -> Claim:
+    """Judge by the pointing game, against zero-shot and against the centre of the image."""
+    title = "After fine-tuning, the decoder's attention lies more on the place it speaks of."
+    file, own = _MAPS, f"{runs.get('full', '')}/maps/{split}.faithfulness.json"
+    rows = {row["measure"]: (at, row) for at, row in enumerate(ledger.read(file).get("tests", []))}
+    centre = [
+        (at, row)
+        for at, row in enumerate(ledger.read(own).get("tests", []))
+        if (row["measure"], row["map"], row["baseline"]) == (_POINTING, "attention", "centre")
+    ]
+    if _POINTING not in rows or not centre:
+        return _untested(title, "the images have no masks of what is to be seen")
+    told = [
+        f"{name} {ledger.tell(file, 'tests', rows[name][0], 'value')} fine-tuned, "
+        f"{ledger.tell(file, 'tests', rows[name][0], 'baseline_value')} zero-shot "
+        f"(p {ledger.tell(file, 'tests', rows[name][0], 'p_holm', form='p')})"
+        for name in (_POINTING, "mass-in-mask")
+        if name in rows
+    ]
+    at, row = centre[0]
+    told.append(
+        f"the fine-tuned map against the centre of the image, {_POINTING} "
+        f"{ledger.tell(own, 'tests', at, 'difference', form='+.3f')} "
+        f"(p {ledger.tell(own, 'tests', at, 'p_holm', form='p')})"
+    )
+    words = f"{'; '.join(told)}. The {_POINTING} decides."
+    return Claim(
+        claim=title, verdict=_all([_way(rows[_POINTING][1]), _way(row)]),
+        reason=words[0].upper() + words[1:],
+    )  # fmt: skip
+
+
+def _right_place_wrong_words(ledger: Ledger, split: str, runs: Mapping[str, str]) -> Claim:
+    title = "A map in the right place does not make the caption right."
+    file = _MAPS
+    found = ledger.read(file).get("placed", {})
+    if not found.get("hits"):
+        return _untested(title, "the images have no masks of what is to be seen")
+    verdict: Verdict = "reproduced" if found["wrong"] > 0 else "not reproduced"
+    words = (
+        f"In {ledger.tell(file, 'placed', 'hits', form=',')} images the fine-tuned map points at "
+        f"the finding; in {ledger.tell(file, 'placed', 'wrong', form=',')} of these the caption's "
+        f"findings are wrong all the same."
+    )
+    return Claim(claim=title, verdict=verdict, reason=words)
+
+
+def _errors_remain(ledger: Ledger, split: str, runs: Mapping[str, str]) -> Claim:
+    title = "Invented findings, wrong sides and missed findings remain after fine-tuning."
+    if "full" not in runs:
+        return _untested(title, "full fine-tuning was not scored")
+    file = f"{runs['full']}/scores/{split}.json"
+    metrics = ledger.read(file).get("metrics", {})
+    names = [f"error-{kind}" for kind in ("false-finding", "wrong-location", "missed-finding")]
+    names = [name for name in names if name in metrics]
+    if not names:
+        return _untested(title, "the audit was not run")
+    remain = any(metrics[name]["ci"][0] > 0 for name in names)
+    told = [
+        f"{name.removeprefix('error-')} {ledger.tell(file, 'metrics', name, 'value')}"
+        for name in names
+    ]
+    return Claim(
+        claim=title,
+        verdict="reproduced" if remain else "not reproduced",
+        reason=f"Errors per caption by the audit: {', '.join(told)}.",
+    )
+
+
+def _tests(ledger: Ledger, variant: str, baseline: str) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Yield position and row of the ablation's tests of one variant against another."""
+    for index, row in enumerate(ledger.read(_ABLATION).get("tests", [])):
+        if (row["variant"], row["baseline"]) == (variant, baseline):
+            yield index, row
+
+
+def _pick(rows: Sequence[tuple[int, dict[str, Any]]]) -> tuple[int, dict[str, Any]]:
+    return next((one for one in rows if one[1]["metric"] == HEADLINE), rows[0])
+
+
+def _variant(ledger: Ledger, name: str) -> int | None:
+    variants = ledger.read(_ABLATION).get("variants", [])
+    return next((i for i, one in enumerate(variants) if one["name"] == name), None)
+
+
+def _mean(ledger: Ledger, name: str) -> float | None:
+    index = _variant(ledger, name)
+    if index is None:
+        return None
+    score = ledger.read(_ABLATION)["variants"][index]["metrics"].get(HEADLINE)
+    return None if score is None else float(score["value"])
+
+
+def _value(ledger: Ledger, name: str) -> str:
+    """Return a variant's headline value with its interval."""
+    key = ("variants", _variant(ledger, name) or 0, "metrics", HEADLINE)
+    low, high = (ledger.tell(_ABLATION, *key, "ci", end) for end in (0, 1))
+    return f"{ledger.tell(_ABLATION, *key, 'value')} ({low} to {high})"
+
+
+def _difference(ledger: Ledger, found: tuple[int, dict[str, Any]]) -> str:
+    key = ("tests", found[0])
+    low, high = (ledger.tell(_ABLATION, *key, "ci", end, form="+.3f") for end in (0, 1))
+    return (
+        f"{ledger.tell(_ABLATION, *key, 'difference', form='+.3f')} "
+        f"({low} to {high}, p {ledger.tell(_ABLATION, *key, 'p_holm', form='p')})"
+    )
+
+
+def _way(row: Mapping[str, Any]) -> Literal["yes", "no", "open"]:
+    """Say whether a difference is above 0 by more than chance, below, or neither."""
+    if row["p_holm"] >= _ALPHA:
+        return "open"
+    return "yes" if row["difference"] > 0 else "no"
+
+
+def _by_metric(rows: Sequence[tuple[int, Mapping[str, Any]]]) -> str:
+    """Say which metrics do not show it; no count, for only files' numbers are told."""
+    worse = [row["metric"] for _, row in rows if _way(row) == "no"]
+    unclear = [row["metric"] for _, row in rows if _way(row) == "open"]
+    if not worse and not unclear:
+        return "By more than chance by every metric that was tested."
+    told = [f"worse by {', '.join(worse)}"] * bool(worse)
+    told += [f"no more than chance by {', '.join(unclear)}"] * bool(unclear)
+    return f"But {'; '.join(told)}."
+
+
+def _all(ways: Iterable[str]) -> Verdict:
+    """Judge a claim that needs all its tests: one against it is enough, one open leaves it so."""
+    found = list(ways)
+    if "no" in found:
+        return "not reproduced"
+    return "reproduced" if found and set(found) == {"yes"} else "not testable"
+
+
+def _untested(title: str, why: str) -> Claim:
+    return Claim(claim=title, verdict="not testable", reason=f"Not tested: {why}.")

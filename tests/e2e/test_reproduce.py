@@ -1,0 +1,151 @@
+"""The paper's study by one command: small, real, killed, and to the byte what nobody killed."""
+
+from __future__ import annotations
+
+import html
+import json
+import os
+import random
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import medblip
+from medblip.errors import ConfigError, RunError
+from medblip.stages.reproduce.ledger import read_key, shown
+
+SMALL: dict[str, Any] = {"scale": "demo", "seeds": [0], "images": 120, "explained": 4}
+#: Of the tables, what a clock or a memory meter wrote.
+MEASURED = re.compile(r"second|memory|per_s|time|energy|hours|minutes|step_s|cost")
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("study") / "paper"
+    medblip.reproduce(out=root, **SMALL)
+    return root
+
+
+def test_it_leaves_all_that_is_promised(small: Path) -> None:
+    for name in (
+        "study.json", "study-data.json", "ablation/ablation.json", "comparison.json", "report.html",
+        "model-card.md", "tables/md", "tables/latex", "tables/csv",
+    ):  # fmt: skip
+        assert (small / name).exists(), name
+    study = json.loads((small / "study.json").read_text())
+    assert len(study["claims"]) == 8
+    page = (small / "report.html").read_text()
+    for one in study["claims"]:
+        assert one["verdict"] in ("reproduced", "not reproduced", "not testable")
+        assert html.escape(one["claim"]).replace("&#x27;", "&#39;") in page
+
+
+def test_every_number_in_the_words_is_that_of_a_file(small: Path) -> None:
+    study = json.loads((small / "study.json").read_text())
+    text = " ".join([study["methods"], *(one["reason"] for one in study["claims"])])
+    assert len(study["numbers"]) > 30
+    for number in sorted(study["numbers"], key=lambda one: -len(one["text"])):
+        content = json.loads((small / number["file"]).read_text())
+        assert shown(read_key(content, number["key"]), number["form"]) == number["text"]
+        assert number["text"] in text
+    for number in sorted(study["numbers"], key=lambda one: -len(one["text"])):
+        text = text.replace(number["text"], "")
+    for name in (
+        "95 %",
+        *json.loads((small / "ablation/ablation.json").read_text())["variants"][0]["metrics"],
+    ):
+        text = text.replace(name, "")
+    assert not re.search(r"\d", text), text
+
+
+def test_the_methods_are_on_the_page_and_in_latex(small: Path) -> None:
+    study = json.loads((small / "study.json").read_text())
+    first = study["methods"].split(":")[0]
+    assert first in (small / "report.html").read_text()
+    latex = "".join(file.read_text() for file in (small / "tables" / "latex").rglob("*.tex"))
+    assert first.split(" (")[0] in latex
+
+
+def test_once_more_does_nothing_again(small: Path) -> None:
+    before = {
+        file: file.stat().st_mtime_ns
+        for name in ("train.json", "predictions/test.jsonl", "maps/test.json")
+        for file in small.rglob(name)
+    }
+    assert before
+    medblip.reproduce(out=small, **SMALL)
+    assert {file: file.stat().st_mtime_ns for file in before} == before
+
+
+def test_another_study_is_refused(small: Path) -> None:
+    with pytest.raises(RunError, match="taken"):
+        medblip.reproduce(out=small, **{**SMALL, "images": 130})
+
+
+def test_a_folder_of_something_else_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "mine.txt").write_text("mine")
+    with pytest.raises(RunError, match="taken"):
+        medblip.reproduce(out=tmp_path, **SMALL)
+    assert (tmp_path / "mine.txt").read_text() == "mine"
+
+
+def test_an_unknown_scale_and_no_data(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="demo or base"):
+        medblip.reproduce(out=tmp_path / "a", scale="large")
+    with pytest.raises(RunError, match="--data"):
+        medblip.reproduce(out=tmp_path / "a", scale="base")
+    assert not (tmp_path / "a").exists()
+
+
+def table(root: Path) -> dict[str, Any]:
+    """Return all numbers of a study's tables but those of clocks and memory meters."""
+
+    def rest(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {k: rest(v) for k, v in value.items() if not MEASURED.search(k)}
+        return [rest(one) for one in value] if isinstance(value, list) else value
+
+    files = ["ablation/ablation.json", "comparison.json", "maps-compared.json"]
+    files += [str(file.relative_to(root)) for file in sorted(root.glob("**/scores/test.json"))]
+    found = {name: rest(json.loads((root / name).read_text())) for name in files}
+    claimed = json.loads((root / "study.json").read_text())["claims"]
+    found["verdicts"] = [(one["claim"], one["verdict"]) for one in claimed]
+    found["captions"] = {
+        str(file.relative_to(root)): file.read_text()
+        for file in sorted(root.glob("**/predictions/test.jsonl"))
+    }
+    return found
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_ten_kills_at_random_moments(small: Path, tmp_path: Path) -> None:
+    rng = random.Random(5)
+    killed, seconds = 0, 0.0
+    while killed < 10:  # a study that ended before the tenth kill is followed by another
+        root = tmp_path / f"paper-{killed}-{seconds:.0f}"
+        code = f"import medblip; medblip.reproduce(out={str(root)!r}, **{SMALL!r})"
+        while True:
+            started = time.monotonic()
+            process = subprocess.Popen(
+                [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                text=True, start_new_session=True,
+            )  # fmt: skip
+            limit = rng.uniform(3, 0.7 * seconds) if seconds and killed < 10 else None
+            try:
+                output = process.communicate(timeout=limit)[0]
+            except subprocess.TimeoutExpired:
+                os.killpg(process.pid, signal.SIGKILL)
+                process.communicate()
+                killed += 1
+                continue
+            assert process.returncode == 0, output
+            seconds = seconds or time.monotonic() - started  # of the first, which nobody killed
+            break
+        assert table(root) == table(small)

@@ -1,0 +1,235 @@
+"""Ablations: what a file says, what is trained, what is kept, and what comes out."""
+
+from __future__ import annotations
+
+import csv
+import json
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import medblip
+from medblip.data.phantoms.generate import generate
+from medblip.errors import ConfigError, MetricError, RunError
+from medblip.stages.ablate.grid import read_grid
+
+TWO = """
+seeds = [0, 1]
+[train]
+epochs = 1
+[[variant]]
+name = "as it is"
+zero_shot = true
+[[variant]]
+name = "decoder"
+set = { "freeze.preset" = "decoder" }
+"""
+
+
+def grid(tmp_path: Path, text: str) -> Any:
+    file = tmp_path / "ablation.toml"
+    file.write_text(text)
+    return read_grid(file)
+
+
+def test_a_grid_is_every_combination(tmp_path: Path) -> None:
+    found = grid(
+        tmp_path,
+        "[train]\nepochs = 2\n"
+        '[grid]\n"freeze.preset" = ["full", "decoder"]\n"optim.lr" = [1e-3, 1e-4]',
+    )
+    assert [v.name for v in found.variants] == [
+        "full, lr 0.001", "full, lr 0.0001", "decoder, lr 0.001", "decoder, lr 0.0001",
+    ]  # fmt: skip
+    assert found.baseline == "full, lr 0.001"
+    assert found.variants[3].cfg.freeze.preset == "decoder"
+    assert found.variants[3].cfg.optim.lr == 1e-4
+    assert {v.cfg.train.epochs for v in found.variants} == {2}
+    assert found.variants[2].folder(7) == "decoder-lr-0.001-7"
+
+
+def test_a_base_file_is_below_and_the_variants_above(tmp_path: Path) -> None:
+    (tmp_path / "base.toml").write_text("[optim]\nlr = 0.5\nweight_decay = 0.25\n")
+    found = grid(
+        tmp_path,
+        'base = "base.toml"\n[optim]\nlr = 0.125\n'
+        '[[variant]]\nname = "a"\n[[variant]]\nname = "b"\nset = { "optim.warmup" = 0.5 }\n',
+    )
+    one, other = (variant.cfg.optim for variant in found.variants)
+    assert (one.lr, one.weight_decay) == (0.125, 0.25)
+    assert (other.lr, other.warmup) == (0.125, 0.5)
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("x = 1", "unknown key x"),
+        ("sedes = [1]", "did you mean seeds"),
+        ('[[variant]]\nname = "a"', "1 variants"),
+        (
+            '[[variant]]\nname = "a"\n[[variant]]\nname = "a"\nset = {"optim.lr" = 1.0}',
+            "two variants",
+        ),
+        ('[[variant]]\nname = "a"\n[[variant]]\nname = "b"', "same recipe"),
+        ('[[variant]]\nname = "a"\nsett = 1', "did you mean set"),
+        ("[[variant]]\nset = {}", "without a name"),
+        ('[[variant]]\nname = "a"\nset = {"optm.lr" = 1.0}', "did you mean optim"),
+        ('[[variant]]\nname = "a"\nset = {"optim.lrr" = 1.0}', "did you mean lr"),
+        ('[[variant]]\nname = "a"\nset = {"train.seed" = 1}', "seeds = "),
+        ('[grid]\n"optim.lr" = 0.1', "a list of values"),
+        (TWO.replace("[0, 1]", "[1, 1]"), "different whole numbers"),
+        ('baseline = "x"\n' + TWO, "baseline x"),
+        ("[[variant", "cannot be read"),
+    ],
+)
+def test_what_is_no_ablation_is_told(tmp_path: Path, text: str, told: str) -> None:
+    with pytest.raises(ConfigError, match="(?s)" + told.replace("[", r"\[")):
+        grid(tmp_path, text)
+
+
+def test_every_ablation_that_ships_can_be_read() -> None:
+    root = Path(__file__).resolve().parents[3]
+    package = root / "src" / "medblip" / "stages" / "reproduce"
+    demo, base = (read_grid(package / f"{name}.toml") for name in ("demo", "base"))
+    for found in (demo, base):
+        assert [v.name for v in found.variants] == ["zero-shot", "full", "decoder", "encoder"]
+        assert found.baseline == "zero-shot"
+    published = medblip.config.load(root / "configs" / "blip_base.toml")
+    recipe = base.variants[1].cfg
+    for section in ("data", "model", "optim", "train", "decode", "freeze"):
+        assert getattr(recipe, section) == getattr(published, section), section
+    for file in sorted((root / "configs").glob("ablation_*.toml")):
+        assert len(read_grid(file).variants) > 1
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return generate(tmp_path_factory.mktemp("phantoms") / "data", images=80, seed=0, force=True)
+
+
+@pytest.fixture(scope="module")
+def done(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("ablation")
+    (root / "a.toml").write_text(TWO)
+    medblip.ablate(root / "a.toml", data, root / "out", resamples=200)
+    return root
+
+
+def test_the_table_holds_what_the_runs_hold(done: Path) -> None:
+    record = json.loads((done / "out" / "ablation.json").read_text())
+    assert (record["n"], record["seeds"], record["baseline"]) == (8, [0, 1], "as it is")
+    zero, decoder = record["variants"]
+    assert zero["runs"] == ["as-it-is"]
+    assert decoder["runs"] == ["decoder-0", "decoder-1"]
+    each = [
+        json.loads((done / "out" / run / "scores" / "test.json").read_text())["metrics"]["CIDEr-D"]
+        for run in decoder["runs"]
+    ]
+    score = decoder["metrics"]["CIDEr-D"]
+    assert score["per_seed"] == pytest.approx([one["value"] for one in each])
+    assert score["value"] == pytest.approx(sum(score["per_seed"]) / 2)
+    assert score["ci"][0] <= score["value"] <= score["ci"][1]
+    assert zero["metrics"]["CIDEr-D"]["sd_seeds"] is None
+    trained = [
+        json.loads((done / "out" / run / "train.json").read_text()) for run in decoder["runs"]
+    ]
+    assert decoder["seconds"] == pytest.approx(sum(one["seconds"] for one in trained) / 2, abs=1e-3)
+    assert decoder["parameters_trainable"] == trained[0]["parameters_trainable"]
+    assert 0 < decoder["seconds_to_best"] <= decoder["seconds"]
+    assert decoder["gflop_per_step"] > 0
+    assert decoder["energy_wh"] is None  # a CPU has no counter
+    assert zero["seconds"] is None
+    test = next(row for row in record["tests"] if row["metric"] == "CIDEr-D")
+    assert test["difference"] == pytest.approx(score["value"] - zero["metrics"]["CIDEr-D"]["value"])
+    assert all(row["p"] <= row["p_holm"] for row in record["tests"])
+
+
+def test_the_csv_and_the_chart_say_the_same(done: Path) -> None:
+    record = json.loads((done / "out" / "ablation.json").read_text())
+    with (done / "out" / "ablation.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    for row, one in zip(rows, record["variants"], strict=True):
+        assert row["variant"] == one["name"]
+        assert float(row["CIDEr-D"]) == one["metrics"]["CIDEr-D"]["value"]
+    chart = (done / "out" / "ablation.svg").read_text()
+    assert ">decoder<" in chart
+    assert "CIDEr-D" in chart
+
+
+def test_a_frozen_encoders_features_are_made_once(done: Path) -> None:
+    shared = [
+        json.loads((done / "out" / f"decoder-{seed}" / "train.json").read_text()) for seed in (0, 1)
+    ]
+    assert shared[0]["seconds_in_features"] > 0
+    assert shared[1]["seconds_in_features"] < 0.5 * shared[0]["seconds_in_features"]
+
+
+def test_what_is_done_stays(done: Path, data: Path) -> None:
+    kept = {file: file.stat().st_mtime_ns for file in done.rglob("test.jsonl")}
+    before = (done / "out" / "ablation.json").read_text()
+    medblip.ablate(done / "a.toml", data, done / "out", resamples=200)
+    assert {file: file.stat().st_mtime_ns for file in kept} == kept
+    assert (done / "out" / "ablation.json").read_text() == before
+
+
+def test_another_recipe_in_the_same_folder_is_refused(done: Path, data: Path) -> None:
+    other = done / "b.toml"
+    other.write_text(TWO.replace("epochs = 1", "epochs = 2"))
+    with pytest.raises(
+        RunError, match=r"decoder \(seed 0\), decoder \(seed 1\).*another recipe|failed"
+    ):
+        medblip.ablate(other, data, done / "out", resamples=50)
+    assert json.loads((done / "out" / "decoder-0" / "train.json").read_text())["steps"] == 8
+
+
+def test_an_unknown_metric_and_too_many_at_once(done: Path, data: Path) -> None:
+    with pytest.raises(MetricError, match="SPICE"):
+        medblip.ablate(done / "a.toml", data, done / "out", metrics=["SPICE"], resamples=50)
+    with pytest.raises(ConfigError, match="at once"):
+        medblip.ablate(done / "a.toml", data, done / "out", jobs="many")
+
+
+def test_a_dry_run_writes_nothing(done: Path, data: Path, tmp_path: Path) -> None:
+    planned = medblip.ablate(done / "a.toml", data, tmp_path / "out", dry_run=True)
+    assert planned.runs == 2
+    assert planned.variants[1]["seconds_per_step"] > 0
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.slow
+def test_two_at_once_give_the_same(done: Path, data: Path, tmp_path: Path) -> None:
+    medblip.ablate(done / "a.toml", data, tmp_path / "out", jobs=2, resamples=200)
+    for name in ("as-it-is", "decoder-0", "decoder-1"):
+        one, other = (
+            (root / name / "scores" / "test.json").read_text()
+            for root in (tmp_path / "out", done / "out")
+        )
+        assert one == other
+
+
+@pytest.mark.slow
+def test_killed_and_started_again_it_ends_with_the_same_table(
+    done: Path, data: Path, tmp_path: Path
+) -> None:
+    command = [
+        sys.executable, "-m", "medblip", "ablate", str(done / "a.toml"), "--data", str(data),
+        "--out", str(tmp_path / "out"), "--resamples", "200",
+    ]  # fmt: skip
+    for seconds in (6.0, 7.0, 8.0, 9.0):
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        try:
+            process.wait(timeout=seconds)
+        except subprocess.TimeoutExpired:
+            process.send_signal(signal.SIGKILL)
+            process.wait()
+    subprocess.run(command, check=True, capture_output=True)
+    one, other = (
+        json.loads((root / "ablation.json").read_text())
+        for root in (tmp_path / "out", done / "out")
+    )
+    assert one["tests"] == other["tests"]
+    assert [v["metrics"] for v in one["variants"]] == [v["metrics"] for v in other["variants"]]

@@ -1,0 +1,301 @@
+"""Cards say what the files say: each number, each licence, and what is missing."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import re
+import shutil
+from pathlib import Path
+from typing import Any
+
+import published_run
+import pytest
+import yaml
+from huggingface_hub import DatasetCard, ModelCard
+
+import medblip
+from medblip.data.phantoms.generate import generate
+from medblip.errors import ConfigError, DataError, RunError
+from medblip.schema import read_predictions
+from medblip.stages.card import data_card, model_card
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory, tiny_folder: Path) -> Path:
+    return published_run.make(tmp_path_factory.mktemp("study"), tiny_folder)
+
+
+@pytest.fixture
+def run(made: Path, tmp_path: Path) -> Path:
+    shutil.copytree(made / "run", tmp_path / "run")
+    return tmp_path / "run"
+
+
+def front(text: str) -> dict[str, Any]:
+    """Return the front matter, as a YAML parser that is not ours reads it."""
+    return dict(yaml.safe_load(text.split("---\n")[1]))
+
+
+def change(file: Path, **values: Any) -> None:
+    file.write_text(json.dumps(json.loads(file.read_text()) | values))
+
+
+def section(text: str, title: str) -> str:
+    return re.split(r"^## ", text.split(f"## {title}\n")[1], flags=re.MULTILINE)[0]
+
+
+def test_every_number_of_the_front_matter_is_that_of_the_scores(run: Path) -> None:
+    text = model_card(run)
+    scores = json.loads((run / "scores" / "test.json").read_text())
+    (result,) = front(text)["model-index"][0]["results"]
+    told = {row["name"]: row for row in result["metrics"]}
+    assert set(told) == {n for n in scores["metrics"] if not n.endswith(("-P", "-R"))}
+    for name, row in told.items():
+        score = scores["metrics"][name]
+        assert row["value"] == score["value"], name
+        assert type(row["value"]) is float
+        assert row["args"] == {
+            "interval_95": score["ci"], "images": score["n"], "signature": score["signature"],
+        }  # fmt: skip
+    assert result["dataset"] == {"type": "medblip-prepared", "name": "data", "split": "test"}
+
+
+def test_the_hub_s_own_reader_takes_it(run: Path) -> None:
+    card = ModelCard(model_card(run, name="ann/captioner"))
+    assert card.data.pipeline_tag == "image-to-text"
+    assert card.data.library_name == "transformers"
+    assert card.data.model_name == "ann/captioner"
+    assert {one.metric_type for one in card.data.eval_results} >= {"bleu", "rouge", "cider"}
+    assert card.data.metrics == ["bleu", "cider", "rouge"]
+
+
+def test_a_changed_file_changes_the_card(run: Path) -> None:
+    before = model_card(run)
+    scores = json.loads((run / "scores" / "test.json").read_text())
+    scores["metrics"]["BLEU-4"] |= {"value": 0.98765, "ci": [0.91234, 0.99876]}
+    scores["metrics"]["error-false-finding"] |= {"value": 0.4321, "ci": [0.1234, 0.5678]}
+    scores["degeneration"]["unique_captions"] = 0.3579
+    change(run / "scores" / "test.json", **scores)
+    change(run / "train.json", peak_memory_mb=4711.5, steps=90210, energy_wh=12.75)
+    change(run / "environment.json", python="3.99.1")
+    after = model_card(run)
+    assert "| BLEU-4 | 0.9877 | [0.9123, 0.9988] |" in section(after, "Results")
+    assert "| false finding | 43.2 | [12.3, 56.8] |" in section(after, "What goes wrong")
+    assert "false finding 43.2" in section(after, "Intended use and limits")
+    assert "| unique captions | 0.3579 |" in after
+    assert "90210 steps" in section(after, "Recipe")
+    for number in ("4711.5", "12.75", "3.99.1"):
+        assert number in section(after, "Hardware, time and versions")
+        assert number not in before
+    assert "energy: it was not measured" in before
+    assert "energy: it was not measured" not in after
+
+
+def test_licences_are_counted_per_image_and_split(run: Path) -> None:
+    text = section(model_card(run), "Training data")
+    assert "| licence | train | validation | test |" in text
+    assert "| CC BY 4.0 | 6 | 2 | 2 |" in text
+    assert "| CC BY-NC 4.0 | 3 | 1 | 1 |" in text
+    assert "| unknown | 3 | 1 | 1 |" in text
+    assert "Images: train 12, validation 4, test 4." in text
+
+
+def test_of_another_data_set_nothing_is_counted(run: Path, made: Path, tmp_path: Path) -> None:
+    other = shutil.copytree(made / "data", tmp_path / "other")
+    with (other / "manifest.jsonl").open("a") as file:
+        file.write("\n")
+    assert "what lies there now is another data set" in model_card(run, data=other)
+    gone = model_card(run, data=tmp_path / "gone")
+    assert "the data set is no longer where it was" in section(gone, "What is missing here")
+    assert "| CC BY 4.0 |" not in gone
+
+
+def test_no_path_of_this_machine_is_told(run: Path, made: Path, tiny_folder: Path) -> None:
+    text = model_card(run)
+    for path in (str(made), str(run.parent), str(tiny_folder.parent)):
+        assert path not in text
+    assert f"a captioner in a folder called {tiny_folder.name}" in text
+    assert "base_model" not in front(text)
+
+
+@pytest.mark.parametrize(
+    ("name", "hub", "licence"),
+    [
+        ("blip-base", "Salesforce/blip-image-captioning-base", "bsd-3-clause"),
+        ("Salesforce/blip2-opt-2.7b", "Salesforce/blip2-opt-2.7b", "other"),
+        ("bundled", None, "apache-2.0"),
+    ],
+)
+def test_the_base_model_and_its_licence(
+    run: Path, name: str, hub: str | None, licence: str
+) -> None:
+    config = json.loads((run / "config.json").read_text())
+    change(run / "config.json", model=config["model"] | {"name": name})
+    said = front(model_card(run))
+    assert (said.get("base_model"), said["license"]) == (hub, licence)
+    assert said.get("base_model_relation") == ("finetune" if hub else None)
+    assert front(model_card(run, licence="cc-by-nc-4.0"))["license"] == "cc-by-nc-4.0"
+    with pytest.raises(ConfigError, match="as the hub names it"):
+        model_card(run, licence="mine: all\nmine")
+
+
+def test_a_captioner_used_as_it_is_was_not_trained(run: Path) -> None:
+    for name in ("train.json", "trainable.json", "environment.json", "metrics.jsonl"):
+        (run / name).unlink()
+    shutil.rmtree(run / "checkpoints")
+    text = model_card(run)
+    assert "used as it is" in text
+    assert "Trained on" not in text
+    assert "train.epochs" not in text
+    assert "nothing was trained here" in section(text, "What is missing here")
+    assert "no checkpoint of its own" in section(text, "How to use it")
+
+
+def test_without_scores_the_card_says_so(run: Path) -> None:
+    shutil.rmtree(run / "scores")
+    text = model_card(run)
+    assert "model-index" not in front(text)
+    assert "the run was not evaluated" in section(text, "What is missing here")
+    with pytest.raises(RunError, match="no scores of the test split"):
+        model_card(run, split="test")
+
+
+def test_paired_tests_of_this_run_are_shown(run: Path) -> None:
+    row = {
+        "system": "run", "baseline": "zero|shot", "metric": "CIDEr-D", "value": 1.0,
+        "baseline_value": 0.5, "difference": 0.5, "ci": [0.25, 0.75], "p": 0.001, "p_holm": 0.012,
+    }  # fmt: skip
+    record = {"schema_version": 1, "split": "test", "baseline": "zero", "test": "paired bootstrap",
+              "correction": "Holm over 9 tests", "n": 4,
+              "rows": [row, row | {"system": "other", "difference": 0.111}]}  # fmt: skip
+    (run.parent / "comparison.json").write_text(json.dumps(record))
+    text = section(model_card(run), "Results")
+    assert r"| zero\|shot | CIDEr-D | +0.5000 | [+0.2500, +0.7500] | 0.0120 |" in text
+    assert "Holm over 9 tests" in text
+    assert "0.1110" not in text
+    change(run.parent / "comparison.json", split="validation")
+    assert "Holm" not in model_card(run)
+
+
+def test_weak_groups_and_what_maps_may_say_are_among_the_limits(run: Path) -> None:
+    row = {"system": "run", "metric": "CIDEr-D", "stratum": "modality", "level": "ultrasound",
+           "value": 0.125, "ci": [0.0625, 0.25], "overall": 0.75}  # fmt: skip
+    record = {"schema_version": 1, "split": "test", "rows": [],
+              "weakest": [row, row | {"system": "other", "level": "mri"}]}  # fmt: skip
+    (run.parent / "comparison.json").write_text(json.dumps(record))
+    (run / "maps").mkdir()
+    truth = {"schema_version": 1, "split": "test", "conclusions": ["No better than <chance>."]}
+    (run / "maps" / "test.faithfulness.json").write_text(json.dumps(truth))
+    text = section(model_card(run), "Intended use and limits")
+    assert "(0.7500) where the modality is ultrasound: CIDEr-D 0.1250 [0.0625, 0.2500]" in text
+    assert "mri" not in text
+    assert "- No better than &lt;chance&gt;." in text
+
+
+HOSTILE = (
+    'a"b: {x}\\ - [y](javascript:z) <script>alert(1)</script> `c` | d ![e](http://evil) '
+    "\n---\nlicense: mit\n# H1\x00\x85\u2028 *f* _g_ \U0001f600 https://evil www.evil.example"
+)
+
+
+def test_hostile_names_stay_names(run: Path) -> None:
+    scores = json.loads((run / "scores" / "test.json").read_text())
+    scores["metrics"][HOSTILE] = scores["metrics"]["BLEU-1"] | {"signature": HOSTILE}
+    scores["unavailable"] = {HOSTILE: HOSTILE}
+    change(run / "scores" / "test.json", **scores)
+    change(run / "train.json", device=HOSTILE, select=HOSTILE)
+    own = run / "checkpoints" / "best" / "medblip.json"
+    change(own, prompt=HOSTILE)
+    plain = model_card(run)
+    text = model_card(run, name=HOSTILE)
+    said = front(text)
+    assert said["license"] == "unknown"
+    assert said["model-index"][0]["name"] == HOSTILE
+    names = {row["name"]: row for row in said["model-index"][0]["results"][0]["metrics"]}
+    assert names[HOSTILE]["args"]["signature"] == HOSTILE
+    body = text.split("---\n", 2)[2]
+    assert "\nlicense: mit" not in body
+    assert "\n# H1" not in body
+    outside = re.sub(r"```python\n.*?\n```\n", "", body, flags=re.DOTALL)
+    outside = re.sub(r"(?<!\\)`[^`\n]*`", "", outside)  # code spans show what is in them
+    assert "<script>" not in outside
+    assert re.search(r"(?<!\\)\]\((?!https://arxiv)", outside) is None
+    assert "://" not in outside.replace("(https://arxiv.org", "(")
+    heads = [line for line in body.splitlines() if line.startswith("#")]
+    assert heads[1:] == [line for line in plain.splitlines() if line.startswith("## ")]
+
+
+def test_the_lines_of_the_card_caption_as_the_run_did(run: Path, made: Path) -> None:
+    """The Python that the card shows, run as it stands but for the names of folder and image."""
+    captions = read_predictions(run / "predictions" / "test.jsonl")
+    text = section(model_card(run, name=str(run / "checkpoints" / "best")), "How to use it")
+    lines = text.split("```python\n")[1].split("```")[0]
+    for prediction in captions:
+        image = str(made / "data" / "images" / f"{prediction.id}.png")
+        said = io.StringIO()
+        with contextlib.redirect_stdout(said):
+            exec(lines.replace("image.png", image), {})
+        assert said.getvalue().strip() == prediction.caption
+
+
+def test_adapters_need_medblip(run: Path) -> None:
+    own = run / "checkpoints" / "best" / "medblip.json"
+    change(own, adapter={"width": 8})
+    text = model_card(run)
+    assert front(text)["library_name"] == "medblip"
+    assert "from transformers" not in section(text, "How to use it")
+
+
+def test_the_command_writes_and_keeps_what_is_not_its_own(run: Path) -> None:
+    first = medblip.card(run)
+    assert first.kind == "model"
+    assert Path(first.card) == run / "README.md"
+    assert medblip.card(run) == first  # an earlier card gives way
+    (run / "README.md").write_text("my own notes")
+    with pytest.raises(RunError, match="is taken"):
+        medblip.card(run)
+    assert (run / "README.md").read_text() == "my own notes"
+    medblip.card(run, force=True)
+    assert (run / "README.md").read_text() == model_card(run)
+    with pytest.raises(RunError, match="is no run"):
+        medblip.card(run.parent)
+
+
+def test_a_prepared_data_set_has_a_card_of_the_hub(made: Path, tmp_path: Path) -> None:
+    rows = [json.loads(line) for line in (made / "data" / "manifest.jsonl").read_text().split("\n")
+            if line]  # fmt: skip
+    table = made / "data" / "table.jsonl"
+    table.write_text("".join(json.dumps(row | {"caption": row["captions"][0], "group": "p1"}) + "\n"
+                             for row in rows))  # fmt: skip
+    medblip.prepare(table, tmp_path / "x", size=0, group_column="group")
+    written = (tmp_path / "x" / "README.md").read_text()
+    assert data_card(tmp_path / "x") == written
+    card = DatasetCard(written)
+    assert card.data.task_categories == ["image-to-text"]
+    assert card.data.size_categories == ["n<1K"]
+    assert set(card.data.license) == {"cc-by-4.0", "cc-by-nc-4.0", "unknown"}
+    assert "| CC BY 4.0 | 10 |" in written
+    assert "groups lie in several splits" in written
+    assert "p1" not in written  # a group may be called by a patient
+    assert "Not checked" in written
+    medblip.check(tmp_path / "x")
+    (leak,) = [one for one in json.loads((tmp_path / "x" / "check.json").read_text())["findings"]
+               if one["what"].startswith("patients")]  # fmt: skip
+    medblip.card(tmp_path / "x")
+    checked = (tmp_path / "x" / "README.md").read_text()
+    assert f"| error | {leak['what']} | {leak['count']} |" in checked
+    assert "Not checked" not in checked
+
+
+def test_phantoms_have_one_too(tmp_path: Path) -> None:
+    generate(tmp_path / "p", images=20, seed=3)
+    text = (tmp_path / "p" / "README.md").read_text()
+    assert data_card(tmp_path / "p") == text
+    assert front(text)["license"] == "cc0-1.0"
+    assert "Train 16, validation 2, test 2." in text
+    assert "synthetic" in front(text)["tags"]
+    (tmp_path / "p" / "stats.json").unlink()
+    with pytest.raises(DataError, match="not a prepared data set"):
+        data_card(tmp_path / "p")
