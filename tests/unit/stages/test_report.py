@@ -8,135 +8,29 @@ import re
 import shutil
 import subprocess
 import sys
-from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
+from report_files import NAMES, N, Page, example, write_run, write_runs
 
-from medblip.data.phantoms import encode_mask
 from medblip.errors import DataError, RunError
 from medblip.files import write_json, write_text
 from medblip.rundir import RunDir
-from medblip.schema import Example, Prediction, dump_jsonl
+from medblip.schema import Prediction, dump_jsonl
 from medblip.stages.report import report
 from medblip.stages.report.collect import choose_cases, gallery_ids, read_systems
 from medblip.stages.report.gallery import align, pack_maps
 
-NAMES = ("zero-shot", "encoder", "decoder", "full", "lora")
-METRICS = ("BLEU-1", "BLEU-2", "BLEU-4", "ROUGE-L", "CIDEr-D",
-           "fact-modality", "fact-region", "fact-finding", "fact-side")  # fmt: skip
 HOSTILE = 'a <script>alert(1)</script> </script><img src=x onerror=alert(2)> & \u2028 "quote" left'
-N = 20
-
-
-class Page(HTMLParser):
-    """What a browser without scripts makes of the page: elements, and text outside of scripts."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.elements: list[tuple[str, dict[str, str]]] = []
-        self.hidden = 0
-        self.parts: list[str] = []
-        self.feed(text)
-        self.text = " ".join("".join(self.parts).split())
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.elements.append((tag, {name: value or "" for name, value in attrs}))
-        self.hidden += tag in ("script", "style")
-        self.parts.append(" " if tag in ("td", "th", "dd", "p") else "")
-
-    def handle_endtag(self, tag: str) -> None:
-        self.hidden -= tag in ("script", "style")
-
-    def handle_data(self, data: str) -> None:
-        if not self.hidden:
-            self.parts.append(data)
-
-    def all(self, tag: str, **wanted: str) -> list[dict[str, str]]:
-        return [a for t, a in self.elements if t == tag and wanted.items() <= a.items()]
-
-
-def example(index: int, split: str = "test") -> Example:
-    mask = np.zeros((32, 32), dtype=bool)
-    mask[8:16, 4:12] = True
-    finding = {"name": "nodule", "side": "left", "mask": encode_mask(mask)}
-    return Example(
-        id=f"case-{index:02d}", image=f"images/{index}.png", split=split,  # type: ignore[arg-type]
-        captions=(f"Chest X-ray with a nodule in zone {index}.",), licence="CC0-1.0",
-        facts={"modality": ("X-ray", "CT")[index % 2], "findings": [finding]},
-    )  # fmt: skip
-
-
-def write_run(path: Path, data: Path, rank: int, split: str = "test", trained: bool = True) -> None:
-    run = RunDir(path)
-    value = 0.1234 + rank / 10
-    metrics = {
-        name: {
-            "value": value,
-            "ci": [value - 0.05, value + 0.05],
-            "n": N,
-            "signature": f"{name}|v1",
-        }
-        for name in METRICS
-    }
-    write_json(run.scores(split), {"split": split, "n": N, "metrics": metrics,
-               "degeneration": {"unique_captions": 0.75}})  # fmt: skip
-    ids = [f"case-{index:02d}" for index in range(N)]
-    rows = [{"id": name, "CIDEr-D": (index * 7 % N) / N} for index, name in enumerate(ids)]
-    write_text(path / "scores" / f"{split}.per_image.jsonl", dump_jsonl(rows))
-    captions = [f"chest film {path.name} word{index}, nodule" for index in range(N)]
-    predictions = [Prediction(id=i, caption=c) for i, c in zip(ids, captions, strict=True)]
-    write_text(run.predictions(split), dump_jsonl(predictions))
-    made = {"data": str(data), "images_per_second": 12.5, "environment": {"python": "3.x"}}
-    write_json(run.predictions(split).with_suffix(".json"), made)
-    images = [
-        {"id": i, "caption": c, "words": c.replace(",", " ,").replace("-", " - ").split()}
-        for i, c in zip(ids, captions, strict=True)
-    ]
-    for image in images:
-        rng = np.random.default_rng(len(image["words"]))
-        image["maps"] = rng.dirichlet(np.ones(6), len(image["words"])).tolist()  # type: ignore[assignment]
-    write_json(run.maps(split), {"grid": [2, 3], "images": images})
-    write_json(run.config, {"data": {"root": str(data)}, "freeze": {"preset": path.name},
-                            "train": {"seed": 42, "epochs": 3}})  # fmt: skip
-    if not trained:
-        return
-    write_json(run.environment, {"python": "3.x", "versions": {"torch": "9.9"}})
-    write_json(run.trainable, {"rules": [{"pattern": r"vision\.", "rate": None, "tensors": 5,
-               "parameters": 1000}], "trainable": 500, "total": 2000})  # fmt: skip
-    write_json(run.completion, {
-        "steps": 8, "seconds": 81.5, "seconds_per_step": 0.25 * (rank + 1), "peak_memory_mb": 640.4,
-        "parameters_total": 2000, "parameters_trainable": 500, "device": "cpu", "threads": 1,
-    })  # fmt: skip
-    rows = [{"kind": "train", "step": s, "loss": 3.0 / s} for s in range(1, 9)]
-    rows += [{"kind": "validation", "step": s, "loss": 4.0 / s, "CIDEr-D": s / 10} for s in (4, 8)]
-    write_text(run.metrics, dump_jsonl(rows) + '{"kind": "train", "st')  # a torn tail
 
 
 @pytest.fixture(scope="module")
 def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("report")
-    data = root / "data"
-    (data / "images").mkdir(parents=True)
-    for index in range(N):
-        pixels = np.random.default_rng(index).integers(0, 255, (32, 32), dtype=np.uint8)
-        Image.fromarray(pixels).save(data / "images" / f"{index}.png")
-    write_text(data / "manifest.jsonl", dump_jsonl([example(index) for index in range(N)]))
-    for rank, name in enumerate(NAMES):
-        write_run(root / name, data, rank, trained=name != "zero-shot")
-    rows = [
-        {"system": name, "baseline": "zero-shot", "metric": metric, "value": 0.1234 + rank / 10,
-         "baseline_value": 0.1234, "difference": rank / 10,
-         "ci": [rank / 10 - 0.03, rank / 10 + 0.03], "p": 0.0001, "p_holm": 0.0321}
-        for rank, name in enumerate(NAMES) if rank for metric in ("CIDEr-D", "BLEU-1")
-    ]  # fmt: skip
-    write_json(root / "comparison.json", {
-        "split": "test", "baseline": "zero-shot", "test": "paired bootstrap, 99 resamples",
-        "correction": "Holm over 8 tests", "n": N, "rows": rows,
-    })  # fmt: skip
+    write_runs(root)
     return root
 
 

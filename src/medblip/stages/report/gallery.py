@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import base64
+import itertools
+import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,34 +25,33 @@ from medblip.stages.report.figures import heat_tile, image_uri, outline_uri, thu
 
 __all__ = ["align", "build_card", "build_cards", "fit_maps", "pack_maps"]
 
-#: Base64 letters of all maps in one page.
-MOST_BYTES = 4_000_000
+#: Letters of cards and maps in one page; tables, charts and settings need little beside them.
+MOST_BYTES = 14_000_000
+#: Tiles of attention in one page: beyond, a card shows its first words only.
+MOST_TILES = 5_000
 
 
 class Detail(NamedTuple):
-    """How fine the pictures of the gallery are: longest side of an image and of a tile, pixels."""
+    """How fine the gallery is: longest side of image and tile in pixels, tiles per card."""
 
     image: int
     tile: int
+    words: int
 
 
 def detail(images: int) -> Detail:
     """Return what keeps a page of up to 200 images below 15 MB."""
+    words = MOST_TILES // max(1, images)
     if images <= 40:
-        return Detail(384, 72)
-    return Detail(320, 56) if images <= 100 else Detail(256, 44)
+        return Detail(384, 72, words)
+    return Detail(320, 56, words) if images <= 100 else Detail(256, 44, words)
 
 
-def build_cards(contents: Contents, packed: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the cards and what they can be filtered by: case, modality, class of error.
-
-    Args:
-        contents: The report.
-        packed: The maps that the page holds, as `fit_maps` leaves them.
-    """
+def build_cards(contents: Contents) -> dict[str, Any]:
+    """Return the cards and what they can be filtered by: case, modality, class of error."""
     fine = detail(len(contents.cases))
     cards = [
-        build_card(case, contents.systems, contents.best, contents.root, packed, fine)
+        build_card(case, contents.systems, contents.best, contents.root, fine)
         for case in contents.cases
     ]
     best = contents.best.name
@@ -83,7 +84,6 @@ def build_card(
     systems: Sequence[System],
     best: System,
     root: Path,
-    packed: Mapping[str, Any],
     fine: Detail,
 ) -> dict[str, Any]:
     """Return one image of the gallery as plain values for the template.
@@ -93,7 +93,6 @@ def build_card(
         systems: All systems, in the order of the page.
         best: The system whose words also get a strip of attention tiles.
         root: Folder of the data set.
-        packed: The maps that the page holds.
         fine: Sizes of the pictures.
     """
     example = case.example
@@ -121,8 +120,8 @@ def build_card(
         "references": [_words(caption, caption.split(), written) for caption in example.captions],
         "alt": f"Image {example.id}. Reference: {example.captions[0]}",
         "licence": example.licence,
-        "captions": [_caption(system, example.id, reference, packed) for system in systems],
-        "strip": [] if image is None else _strip(best, example.id, image, fine.tile),
+        "captions": [_caption(system, example.id, reference) for system in systems],
+        "strip": [] if image is None else _strip(best, example.id, image, fine),
     }
 
 
@@ -137,14 +136,18 @@ def modality(case: Case) -> str | None:
     return str(found[0]).replace("_", " ") if found else None
 
 
-def _strip(best: System, name: str, image: Image.Image, side: int) -> list[dict[str, str]]:
+def _strip(best: System, name: str, image: Image.Image, fine: Detail) -> list[dict[str, str]]:
     mapped = best.maps.get(name)
     if mapped is None:
         return []
-    return [
-        {"word": word, "tile": heat_tile(image, strength.reshape(best.grid), side)}
+    spoken = (
+        (word, strength)
         for word, strength in zip(mapped["words"], _strengths(mapped)[0], strict=True)
         if any(letter.isalnum() for letter in word)
+    )
+    return [
+        {"word": word, "tile": heat_tile(image, strength.reshape(best.grid), fine.tile)}
+        for word, strength in itertools.islice(spoken, fine.words)
     ]
 
 
@@ -195,14 +198,23 @@ def pack_maps(systems: Sequence[System], cases: Sequence[Case]) -> dict[str, Any
     return found
 
 
-def fit_maps(packed: dict[str, Any], first: str, *, most: int = MOST_BYTES) -> dict[str, Any]:
-    """Return the maps of as many systems as a page can hold, `first` before all others."""
+def fit_maps(
+    packed: dict[str, Any], cards: Sequence[dict[str, Any]], first: str, *, most: int = MOST_BYTES
+) -> dict[str, Any]:
+    """Return the maps of as many systems as the page can hold, `first` before all others.
+
+    The captions of the systems that are left out are marked in `cards` as unmapped.
+    """
     kept: dict[str, Any] = {}
-    used = 0
+    used = len(json.dumps(cards))  # what the cards become is about as long
     for name in sorted(packed, key=lambda name: name != visible(first)):
         size = sum(len(image["data"]) for image in packed[name]["images"].values())
         if not kept or used + size <= most:
-            kept[name], used = packed[name], used + size
+            kept[name] = packed[name]
+            used += size
+    for card in cards:
+        for caption in card["captions"]:
+            caption["mapped"] &= visible(caption["system"]) in kept
     return {name: kept[name] for name in packed if name in kept}
 
 
@@ -214,12 +226,9 @@ def _strengths(mapped: dict[str, Any]) -> tuple[NDArray[np.uint8], NDArray[np.fl
     return np.round(scaled).clip(0, 255).astype(np.uint8), peaks
 
 
-def _caption(
-    system: System, name: str, reference: set[str], packed: Mapping[str, Any]
-) -> dict[str, Any]:
+def _caption(system: System, name: str, reference: set[str]) -> dict[str, Any]:
     text = system.captions.get(name)
-    held = packed.get(visible(system.name), {"images": {}})["images"]
-    mapped = system.maps.get(name) if visible(name) in held else None
+    mapped = system.maps.get(name)
     words = None if mapped is None else mapped["words"]
     return {
         "system": system.name,

@@ -17,7 +17,8 @@ _SIGNS = {
     "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "$": r"\$", "&": r"\&", "#": r"\#",
     "%": r"\%", "_": r"\_", "^": r"\textasciicircum{}", "~": r"\textasciitilde{}",
     "<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}", '"': "{''}",
-    "`": "{`}", "-": "{-}", ",": "{,}", "'": "{'}",  # alone: no ligature, no dash
+    "`": "{`}", "-": "{-}", ",": "{,}", "'": "{'}",  # alone: no ligature
+    "[": "{[}", "]": "{]}", "*": "{*}",  # at the start of a row they would belong to the row before
     "\N{EN DASH}": "--", "\N{EM DASH}": "---", "\N{LEFT SINGLE QUOTATION MARK}": "`",
     "\N{RIGHT SINGLE QUOTATION MARK}": "'", "\N{LEFT DOUBLE QUOTATION MARK}": "``",
     "\N{RIGHT DOUBLE QUOTATION MARK}": "''", "\N{HORIZONTAL ELLIPSIS}": r"\dots{}",
@@ -74,10 +75,9 @@ def latex_text(text: str) -> str:
     r"""Return ASCII that prints as `text` with pdflatex; what no Latin font has, by its number.
 
     >>> print(latex_text("5 % é_x"), latex_text("\u4e2d"))
-    5 \% \'{e}\_x [U+4E2D]
+    5 \% \'{e}\_x {[}U+4E2D{]}
     """
-    words = " ".join(visible(text).split(" ")).split()
-    return " ".join(_word(word) for word in words)
+    return " ".join(_word(word) for word in visible(text).split())
 
 
 def _word(word: str) -> str:
@@ -85,7 +85,7 @@ def _word(word: str) -> str:
     if len(signs) <= _LONG:
         return "".join(signs)
     return r"\allowbreak{}".join(
-        "".join(signs[start : start + 8]) for start in range(0, len(signs), 8)
+        "".join(signs[start : start + 8]) for start in range(0, len(signs), 4)
     )
 
 
@@ -97,7 +97,7 @@ def _sign(sign: str) -> str:
     if base.isascii() and len(marks) == 1 and ord(marks[0]) in _ACCENTS:
         letter = {"i": r"\i", "j": r"\j"}.get(base, base)
         return f"\\{_ACCENTS[ord(marks[0])]}{{{letter}}}"
-    return f"[U+{ord(sign):04X}]"
+    return f"{{[}}U+{ord(sign):04X}{{]}}"
 
 
 def latex_table(table: Table) -> str:

@@ -91,8 +91,9 @@ def _view(contents: Contents, *, printed: bool) -> dict[str, Any]:
     from medblip.stages.report.charts import chart_svg
 
     systems, best = contents.systems, contents.best
-    packed = {} if printed else fit_maps(pack_maps(systems, contents.cases), best.name)
-    gallery = build_cards(contents, packed)
+    gallery = build_cards(contents)
+    found = {} if printed else pack_maps(systems, contents.cases)
+    packed = fit_maps(found, gallery["cards"], best.name)
     tables = {table.name: table for table in all_tables(contents)}
     cost = cost_chart(contents)
     curves = [

@@ -175,7 +175,7 @@ def clinical(contents: Contents) -> Table | None:
     }
     if not names:
         return None
-    return _metrics("clinical", "Clinical statements", contents, names,
+    return _metrics("clinical", "Shared with the reference", contents, names,
                     "F1 of the statements of each kind that caption and reference share, read "
                     "from the text with a lexicon.")  # fmt: skip
 

@@ -1,0 +1,193 @@
+"""One report in five formats: the same numbers everywhere, and no text that becomes markup."""
+
+from __future__ import annotations
+
+import csv
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+from report_files import HOSTILE_TEXTS, NAMES, N, Page, write_all, write_hostile
+
+from medblip.errors import ConfigError, RunError
+from medblip.files import read_json, write_json
+from medblip.rundir import RunDir
+from medblip.stages.report import report
+from medblip.stages.report.cells import Column, Table, cell
+from medblip.stages.report.csvs import csv_text
+from medblip.stages.report.latex import latex_table, latex_text
+
+PDFLATEX = shutil.which("pdflatex")
+TABLES = {
+    "scores", "tests", "outcomes", "strata", "weakest", "agreement", "ablation", "ablation-tests",
+    "cost", "faithfulness", "faithfulness-tests", "claims",
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
+    root = tmp_path_factory.mktemp("formats")
+    return root, dict(write_all(root))
+
+
+def build(whole: tuple[Path, dict[str, Any]], form: str, out: Path, **options: Any) -> Path:
+    root, files = whole
+    return report([root / name for name in NAMES], data=root / "data", out=out, format=form,
+                  **(files | options))  # fmt: skip
+
+
+def rows(path: Path) -> list[dict[str, str]]:
+    with path.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_csv_holds_the_numbers_of_the_files(
+    whole: tuple[Path, dict[str, Any]], tmp_path: Path
+) -> None:
+    folder = build(whole, "csv", tmp_path / "csv")
+    assert {path.stem for path in folder.iterdir()} == TABLES
+    for row in rows(folder / "scores.csv"):
+        scores = read_json(RunDir(whole[0] / row["system"]).scores("test"))["metrics"]
+        assert float(row["CIDEr-D"]) == scores["CIDEr-D"]["value"]
+        assert [float(row["CIDEr-D low"]), float(row["CIDEr-D high"])] == scores["CIDEr-D"]["ci"]
+    compared = read_json(whole[1]["comparison"])
+    for row, record in zip(rows(folder / "tests.csv"), compared["rows"], strict=True):
+        assert float(row["difference"]) == record["difference"]
+        assert [float(row["low"]), float(row["high"])] == record["ci"]
+        assert float(row["p_holm"]) == record["p_holm"]
+    ablated = read_json(whole[1]["ablation"])
+    for row, variant in zip(rows(folder / "ablation.csv"), ablated["variants"], strict=True):
+        assert float(row["CIDEr-D"]) == variant["metrics"]["CIDEr-D"]["value"]
+        assert float(row["seconds"]) == variant["seconds"]
+    assert "energy_wh" not in rows(folder / "ablation.csv")[0]  # nothing measured it
+    grouped = rows(folder / "strata.csv")
+    assert [row["level"] for row in grouped] == ["ct", "mri", "short"]
+    assert float(grouped[0]["full"]) == pytest.approx(0.33)
+
+
+def test_readers_see_the_same_cells_in_every_format(
+    whole: tuple[Path, dict[str, Any]], tmp_path: Path
+) -> None:
+    text = Page(build(whole, "html", tmp_path / "page.html").read_text(encoding="utf-8")).text
+    printed = Page(build(whole, "pdf-ready", tmp_path / "p.html").read_text(encoding="utf-8")).text
+    words = build(whole, "md", tmp_path / "md").read_text(encoding="utf-8")
+    tables = build(whole, "latex", tmp_path / "latex").parent / "tables"
+    latex = "".join(path.read_text(encoding="ascii") for path in tables.iterdir())
+    for value in ("0.211", "0.111 to 0.299", "0.625", "0.0125", "12.5", "not testable"):
+        assert value in text, value
+        assert value in printed, value
+        assert re.sub(r"([_-])", r"\1", value) in words, value
+        assert value in latex, value
+    for claim in read_json(whole[1]["study"])["claims"]:
+        assert claim["claim"] in text
+        assert claim["claim"] in words
+    assert "1,000" in text
+    assert "The maps of full point at findings more often than chance." in text
+    assert {path.stem for path in tables.iterdir()} == TABLES
+
+
+def test_printed_page_is_open_and_has_no_script(
+    whole: tuple[Path, dict[str, Any]], tmp_path: Path
+) -> None:
+    page = Page(build(whole, "pdf-ready", tmp_path / "p.html").read_text(encoding="utf-8"))
+    assert not page.all("script")
+    details = page.all("details")
+    assert len(details) > N
+    assert all("open" in attributes for attributes in details)
+    assert (
+        "script-src 'none'"
+        in page.all("meta", **{"http-equiv": "Content-Security-Policy"})[0]["content"]
+    )
+
+
+def test_where_a_report_goes_by_itself(whole: tuple[Path, dict[str, Any]]) -> None:
+    run = whole[0] / "lora"
+    names = {"html": "report.html", "md": "report-md/report.md", "csv": "report-csv",
+             "pdf-ready": "report-print.html", "latex": "report-latex/report.tex"}  # fmt: skip
+    for form, name in names.items():
+        assert report(run, data=whole[0] / "data", format=form, limit=1) == run / name
+
+
+def test_what_is_wrong_is_explained(whole: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="html, md, pdf-ready, latex, csv"):
+        build(whole, "docx", tmp_path / "x")
+    with pytest.raises(RunError, match="at most 200"):
+        build(whole, "html", tmp_path / "x", limit=201)
+    with pytest.raises(RunError, match="no claims in it"):
+        build(whole, "html", tmp_path / "x", study=whole[1]["ablation"])
+    other = tmp_path / "ablation.json"
+    write_json(other, read_json(whole[1]["ablation"]) | {"split": "validation"})
+    with pytest.raises(RunError, match="does not belong to this report"):
+        build(whole, "html", tmp_path / "x", ablation=other)
+    assert not (tmp_path / "x").exists()
+
+
+def test_a_formula_is_no_formula_in_csv() -> None:
+    columns = [Column(key="a", title="a"), Column(key="b", title="b", kind="number")]
+    for text in ("=1+1", "+1", "-1", "@x", "\t=1", "  =1", "|x", "%x", "\n=1"):
+        table = Table(name="t", title="t", columns=columns, rows=[{"a": text, "b": -0.5}])
+        line = list(csv.reader(csv_text(table).splitlines(keepends=True)))[1]
+        assert line[0] == f"'{text}"
+        assert line[1] == "-0.5"  # a number stays one
+
+
+@pytest.mark.parametrize("text", HOSTILE_TEXTS)
+def test_latex_text_is_plain(text: str) -> None:
+    safe = latex_text(text)
+    assert safe.isascii()
+    assert safe.isprintable()
+    known = (
+        r"\\(textbackslash|textasciicircum|textasciitilde|textless|textgreater|textbar|dots"
+        r"|allowbreak|ss|ensuremath\{\\[a-z]+\})\{?\}?|\\[{}$&#%_]|\\['`^\"~=.uvcrH]\{\\?\w\}"
+    )
+    rest = re.sub(known, "", safe)
+    assert "\\" not in rest
+    assert not set(rest) & set("$&#%_^")
+
+
+def test_wide_and_long_tables_are_cut_but_lose_nothing() -> None:
+    columns = [Column(key="system", title="system")] + [
+        Column(key=f"m{i}", title=f"metric {i}", kind="score") for i in range(12)
+    ]
+    lines = [
+        {"system": f"s{j}"} | {f"m{i}": {"value": i + j / 100, "ci": [0, 1]} for i in range(12)}
+        for j in range(50)
+    ]
+    table = Table(name="t", title="t", columns=columns, rows=lines)
+    text = latex_table(table)
+    assert text.count(r"\begin{table}") == text.count(r"\end{table}") > 4
+    assert text.count(r"\label{tab:t}") == 1
+    for row in lines:
+        for column in columns[1:]:
+            assert text.count(f"& {cell(column, row)} ") == 1
+
+
+@pytest.mark.skipif(PDFLATEX is None, reason="no pdflatex here; `make latex` installs it")
+def test_the_latex_compiles_whatever_the_texts_are(tmp_path: Path) -> None:
+    whole = (tmp_path, write_hostile(tmp_path))
+    document = build(whole, "latex", tmp_path / "latex")
+    done = subprocess.run(
+        [str(PDFLATEX), "-halt-on-error", "-interaction=nonstopmode", "-no-shell-escape",
+         document.name],
+        cwd=document.parent, capture_output=True, text=True, errors="replace",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout[-2000:]
+    assert document.with_suffix(".pdf").stat().st_size > 20_000
+    assert (
+        r"\input{/etc" not in document.read_text() + (document.parent / "methods.tex").read_text()
+    )
+    assert {path.suffix for path in (document.parent / "figures").iterdir()} == {".pdf"}
+
+
+def test_markdown_has_no_links_and_no_html(tmp_path: Path) -> None:
+    words = build((tmp_path, write_hostile(tmp_path)), "md", tmp_path / "md").read_text(
+        encoding="utf-8"
+    )
+    assert not re.search(r"(?<!\\)[<>`\[]", words)
+    assert not re.search(r"(?<!\\)https?:(?!\\)", words.replace("http\\:", ""))
+    table = [line for line in words.splitlines() if line.startswith("|")]
+    widths = {len(re.findall(r"(?<!\\)\|", line)) for line in table[:3]}
+    assert len(widths) == 1
