@@ -107,8 +107,8 @@ def vlm_captioner(family: str, seed: int = 0, prompt: str = "a chest") -> VlmCap
         processor = PaliGemmaProcessor(images, tokenizer)
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
-        for parameter in network.parameters():
-            if parameter.dim() > 1:
+        for name, parameter in network.named_parameters():
+            if parameter.dim() > 1 or name.endswith("class_embedding"):  # CLIP's has one dimension
                 parameter.copy_(torch.randn(parameter.shape, generator=generator) * 0.2)
     return VlmCaptioner(network.eval(), processor, prompt)
 

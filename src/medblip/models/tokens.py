@@ -39,7 +39,7 @@ def collate(token_ids: list[list[int]], given: int, pad: int, device: torch.devi
 def generated(tokenizer: Any, ids: list[int], logprobs: list[float]) -> Generated:
     """Return new token ids as a caption."""
     text = tokenizer.decode(ids, skip_special_tokens=True).strip()
-    return Generated(
-        text, sum(logprobs) / max(1, len(logprobs)), tuple(tokenizer.convert_ids_to_tokens(ids)),
-        tuple(logprobs),
-    )  # fmt: skip
+    pieces = tokenizer.convert_ids_to_tokens(ids)
+    if None in pieces:  # rows that only fill a matrix up: an untrained network may choose one
+        pieces = []
+    return Generated(text, sum(logprobs) / max(1, len(logprobs)), tuple(pieces), tuple(logprobs))
