@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-__all__ = ["ABSENT", "Column", "Table", "cell", "p_value", "visible"]
+__all__ = ["ABSENT", "SYSTEM", "Column", "Table", "cell", "p_value", "visible"]
 
 ABSENT = "\N{EN DASH}"
 #: Control characters and lone surrogates: no format can hold them.
@@ -44,6 +44,10 @@ class Table:
     columns: list[Column]
     rows: list[dict[str, Any]]
     note: str = ""
+
+
+#: First column of most tables.
+SYSTEM = Column(key="system", title="system")
 
 
 def cell(column: Column, row: dict[str, Any]) -> str:

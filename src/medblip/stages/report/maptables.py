@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from medblip.stages.report.cells import Column, Table
+from medblip.stages.report.cells import SYSTEM, Column, Table
 from medblip.stages.report.contents import Contents
 
 __all__ = ["faithfulness", "faithfulness_tests"]
@@ -15,7 +15,12 @@ def faithfulness(contents: Contents) -> Table | None:
         return None
     rows: dict[tuple[str, str], dict[str, object]] = {}
     for name, record in found.items():
-        for m in record["measures"]:
+        own = [
+            m | {"measure": f"{m['measure']} (own captions)"}
+            for m in record.get("own_caption", {}).get("measures", [])
+            if m["value"] is not None
+        ]
+        for m in [*record["measures"], *own]:
             row = rows.setdefault(
                 (m["measure"], m["map"]), {"measure": m["measure"], "map": m["map"]}
             )
@@ -46,7 +51,7 @@ def faithfulness_tests(contents: Contents) -> Table | None:
         for test in record.get("tests", [])
     ]
     columns = [
-        Column(key="system", title="system"),
+        SYSTEM,
         Column(key="measure", title="measure"),
         Column(key="map", title="map"),
         Column(key="baseline", title="against"),

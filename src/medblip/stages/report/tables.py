@@ -6,7 +6,8 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from medblip.stages.report.cells import Column, Table
+from medblip.stages.report.cells import SYSTEM, Column, Table
+from medblip.stages.report.clinicaltables import clinical, errors, hallucinations, missed, statuses
 from medblip.stages.report.collect import System
 from medblip.stages.report.contents import Contents
 from medblip.stages.report.maptables import faithfulness, faithfulness_tests
@@ -20,9 +21,6 @@ _COLUMNS = ("CIDEr-D", "BLEU-1", "BLEU-4", "ROUGE-L",
 _LEFT_OUT = ("BLEU-2", "BLEU-3", "CIDEr", "METEOR-segments", "BERTScore-P", "BERTScore-R")
 #: The clinical audit is a table of its own.
 _AUDIT = ("audit-", "error-")
-#: Rows of the paper's clinical table, by the audit's names.
-CLINICAL = {"modality": "modality", "side": "side", "anatomy": "anatomy", "finding": "diagnosis"}
-_SYSTEM = Column(key="system", title="system")
 _TEST = [
     Column(key="difference", title="difference", kind="signed"),
     Column(key="ci", title="95 % interval", kind="ci"),
@@ -34,8 +32,9 @@ _TEST = [
 def all_tables(contents: Contents) -> list[Table]:
     """Return every table that the files allow, in the order of a report."""
     makers = (
-        scores, tests, outcomes, strata, weakest, agreement, clinical, errors, hallucinations,
-        ablation, ablation_tests, cost, faithfulness, faithfulness_tests, claims,
+        scores, tests, outcomes, strata, weakest, agreement, clinical, statuses, errors,
+        hallucinations, missed, ablation, ablation_tests, cost, faithfulness, faithfulness_tests,
+        claims,
     )  # fmt: skip
     return [table for table in (maker(contents) for maker in makers) if table and table.rows]
 
@@ -54,19 +53,16 @@ def score_names(systems: Sequence[System]) -> list[str]:
 def scores(contents: Contents) -> Table:
     """Return the value and interval of every metric of every system."""
     names = score_names(contents.systems)
-    return _metrics("scores", "Scores", contents, {name: name for name in names},
-                    f"{contents.split} split, {contents.best.scores['n']} images; "
-                    "95 % bootstrap intervals over images.")  # fmt: skip
-
-
-def _metrics(name: str, title: str, contents: Contents, names: dict[str, str], note: str) -> Table:
-    columns = [_SYSTEM, *(Column(key=key, title=shown, kind="score")
-                          for key, shown in names.items())]  # fmt: skip
+    columns = [SYSTEM, *(Column(key=name, title=name, kind="score") for name in names)]
     rows = [
-        {"system": s.name} | {key: s.scores["metrics"].get(key) for key in names}
+        {"system": s.name} | {name: s.scores["metrics"].get(name) for name in names}
         for s in contents.systems
     ]
-    return Table(name=name, title=title, columns=columns, rows=rows, note=note)
+    note = (
+        f"{contents.split} split, {contents.best.scores['n']} images; 95 % bootstrap intervals "
+        "over images."
+    )
+    return Table(name="scores", title="Scores", columns=columns, rows=rows, note=note)
 
 
 def tests(contents: Contents) -> Table | None:
@@ -75,7 +71,7 @@ def tests(contents: Contents) -> Table | None:
     if compared is None:
         return None
     columns = [
-        _SYSTEM,
+        SYSTEM,
         Column(key="metric", title="metric"),
         Column(key="baseline_value", title=compared["baseline"], kind="number"),
         Column(key="value", title="value", kind="number"),
@@ -92,7 +88,7 @@ def outcomes(contents: Contents) -> Table | None:
     if not rows:
         return None
     columns = [
-        _SYSTEM,
+        SYSTEM,
         Column(key="baseline", title="against"),
         Column(key="metric", title="metric"),
         *(Column(key=key, title=key, kind="count") for key in ("wins", "ties", "losses")),
@@ -132,7 +128,7 @@ def weakest(contents: Contents) -> Table | None:
     if contents.compared is None or "weakest" not in contents.compared:
         return None
     columns = [
-        _SYSTEM,
+        SYSTEM,
         Column(key="metric", title="metric"),
         Column(key="stratum", title="grouped by"),
         Column(key="level", title="group"),
@@ -164,51 +160,6 @@ def agreement(contents: Contents) -> Table | None:
     return Table(name="agreement", title="Agreement between metrics", columns=columns, rows=rows,
                  note="Kendall's tau between the values per image: 1 is the same order of images, "
                  "0 no relation.")  # fmt: skip
-
-
-def clinical(contents: Contents) -> Table | None:
-    """Return the paper's clinical table as totals: how far captions state what references do."""
-    names = {
-        f"audit-{kind}-F1": title
-        for kind, title in CLINICAL.items()
-        if any(f"audit-{kind}-F1" in s.scores["metrics"] for s in contents.systems)
-    }
-    if not names:
-        return None
-    return _metrics("clinical", "Shared with the reference", contents, names,
-                    "F1 of the statements of each kind that caption and reference share, read "
-                    "from the text with a lexicon.")  # fmt: skip
-
-
-def errors(contents: Contents) -> Table | None:
-    """Return the mean number of errors per caption, by class."""
-    present = [name for s in contents.systems for name in s.scores["metrics"]]
-    names = {
-        name: name.removeprefix("error-").replace("-", " ")
-        for name in dict.fromkeys(present)
-        if name.startswith("error-")
-    }
-    if not names:
-        return None
-    return _metrics("errors", "Errors per caption", contents, names,
-                    "Mean number per caption: lower is better.")  # fmt: skip
-
-
-def hallucinations(contents: Contents) -> Table | None:
-    """Return what the systems state most often although no reference does, with counts."""
-    rows = [
-        {"system": system.name, **row}
-        for system in contents.systems
-        for row in system.scores.get("clinical", {}).get("hallucinations", [])
-    ]
-    columns = [
-        _SYSTEM,
-        Column(key="kind", title="kind"),
-        Column(key="name", title="stated, but in no reference"),
-        Column(key="count", title="captions", kind="count"),
-    ]
-    return Table(name="hallucinations", title="Commonest hallucinations", columns=columns,
-                 rows=rows)  # fmt: skip
 
 
 def ablation(contents: Contents) -> Table | None:
@@ -266,7 +217,7 @@ def ablation_tests(contents: Contents) -> Table | None:
 def cost(contents: Contents) -> Table:
     """Return what each system cost."""
     columns = [
-        _SYSTEM,
+        SYSTEM,
         Column(key="seconds", title="training, s", kind="seconds"),
         Column(key="seconds_per_step", title="s per step", kind="number"),
         Column(key="peak_memory_mb", title="peak memory, MB", kind="seconds"),
