@@ -18,9 +18,21 @@ from medblip.rundir import RunDir
 from medblip.schema import Example, Prediction, dump_jsonl
 
 __all__ = [
-    "HOSTILE_TEXTS", "METRICS", "N", "NAMES", "Page", "example", "write_ablation", "write_all",
-    "write_clinical", "write_faithfulness", "write_groups", "write_hostile", "write_run",
-    "write_runs", "write_study",
+    "HOSTILE_TEXTS",
+    "METRICS",
+    "NAMES",
+    "N",
+    "Page",
+    "example",
+    "write_ablation",
+    "write_all",
+    "write_clinical",
+    "write_faithfulness",
+    "write_groups",
+    "write_hostile",
+    "write_run",
+    "write_runs",
+    "write_study",
 ]  # fmt: skip
 
 NAMES = ("zero-shot", "encoder", "decoder", "full", "lora")

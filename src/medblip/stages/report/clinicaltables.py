@@ -10,6 +10,7 @@ from medblip.stages.report.contents import Contents
 __all__ = ["clinical", "errors", "hallucinations", "missed", "statuses"]
 
 _STATUSES = ("right", "partly", "wrong", "missing", "extra", "not stated")
+_TITLES = {"right": "correct"}  # a side is right or left: the word would mean two things
 
 
 def clinical(contents: Contents) -> Table | None:
@@ -20,10 +21,12 @@ def clinical(contents: Contents) -> Table | None:
         return None
     columns = [SYSTEM, *(Column(key=name, title=name, kind="score") for name in names)]
     rows = [{"system": system} | total for system, total in totals.items()]
-    return Table(name="clinical", title="Right, of what the reference states", columns=columns,
-                 rows=rows, note="Share of the images whose reference states something of the kind "
-                 "where the caption states all of it and nothing else. Read from the texts with a "
-                 "lexicon; no radiologist read them.")  # fmt: skip
+    note = (
+        "Share of the images whose reference states something of the kind where the caption states "
+        "all of it and nothing else. Read from the texts with a lexicon; no radiologist read them."
+    )
+    return Table(name="clinical", title="Stated correctly, of what the reference states",
+                 columns=columns, rows=rows, note=note)  # fmt: skip
 
 
 def statuses(contents: Contents) -> Table | None:
@@ -36,7 +39,10 @@ def statuses(contents: Contents) -> Table | None:
     columns = [
         SYSTEM,
         Column(key="row", title="statement"),
-        *(Column(key=status, title=status, kind="count") for status in _STATUSES),
+        *(
+            Column(key=status, title=_TITLES.get(status, status), kind="count")
+            for status in _STATUSES
+        ),
     ]
     return Table(name="statuses", title="Images by status", columns=columns, rows=rows,
                  note="Partly: some of it, or more besides. Wrong: something else alone. Missing: "
