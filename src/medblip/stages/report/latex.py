@@ -17,7 +17,7 @@ _SIGNS = {
     "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "$": r"\$", "&": r"\&", "#": r"\#",
     "%": r"\%", "_": r"\_", "^": r"\textasciicircum{}", "~": r"\textasciitilde{}",
     "<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}", '"': "{''}",
-    "`": "{`}", "-": "{-}", ",": "{,}", "'": "{'}",  # alone: no ligature
+    "`": "{`}",  # never a ligature
     "[": "{[}", "]": "{]}", "*": "{*}",  # at the start of a row they would belong to the row before
     "\N{EN DASH}": "--", "\N{EM DASH}": "---", "\N{LEFT SINGLE QUOTATION MARK}": "`",
     "\N{RIGHT SINGLE QUOTATION MARK}": "'", "\N{LEFT DOUBLE QUOTATION MARK}": "``",
@@ -81,7 +81,12 @@ def latex_text(text: str) -> str:
 
 
 def _word(word: str) -> str:
-    signs = [_sign(sign) for sign in unicodedata.normalize("NFC", word)]
+    signs: list[str] = []
+    before = ""
+    for letter in unicodedata.normalize("NFC", word):
+        twice = letter == before and letter in "-,'"  # two of these would join to another sign
+        signs.append("{}" * twice + _sign(letter))
+        before = letter
     if len(signs) <= _LONG:
         return "".join(signs)
     return r"\allowbreak{}".join(
@@ -135,7 +140,9 @@ def _float(table: Table, columns: Sequence[Column], start: int, *, first: bool) 
 
 def _cell(column: Column, row: dict[str, Any]) -> str:
     text = latex_text(cell(column, row))
-    return text.replace("{-}", r"\ensuremath{-}") if column.numeric else text
+    if column.numeric and row.get(column.key) is not None:
+        return text.replace("-", r"\ensuremath{-}")
+    return text
 
 
 def _blocks(table: Table) -> Iterator[list[Column]]:

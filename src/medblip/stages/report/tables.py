@@ -188,8 +188,9 @@ def ablation(contents: Contents) -> Table | None:
         Column(key="steps_to_best", title="steps to best", kind="count"),
         Column(key="seconds_to_best", title="s to best", kind="seconds"),
         Column(key="peak_memory_mb", title="peak memory, MB", kind="seconds"),
+        Column(key="gflop_per_step", title="GFLOP per step", kind="seconds"),
         Column(key="flops_per_step", title="FLOPs per step", kind="count"),
-        Column(key="energy_wh", title="energy, Wh", kind="seconds"),
+        Column(key="energy_wh", title="energy, Wh", kind="number"),
         Column(key="changes", title="settings"),
     ]
     kept = [c for c in columns if any(row.get(c.key) is not None for row in rows)]
