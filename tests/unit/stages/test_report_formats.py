@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import re
 import shutil
 import subprocess
@@ -168,6 +169,10 @@ def test_wide_and_long_tables_are_cut_but_lose_nothing() -> None:
     ]
     table = Table(name="t", title="t", columns=columns, rows=lines)
     text = latex_table(table)
+    heads = re.findall(r"\\toprule\n(.*?) \\\\", text)
+    named = latex_table(dataclasses.replace(table, keys=2))
+    assert all(head.startswith("system & ") for head in heads)
+    assert all("system & metric 0 & " in head for head in re.findall(r"\\toprule\n(.*)", named))
     assert text.count(r"\begin{table}") == text.count(r"\end{table}") > 4
     assert text.count(r"\label{tab:t}") == 1
     for row in lines:

@@ -37,13 +37,17 @@ class Column:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Table:
-    """One table: name of its file, headline, columns, a dict per row, and a sentence below it."""
+    """One table: name of its file, headline, columns, a dict per row, and a sentence below it.
+
+    The first `keys` columns tell the rows apart: they are repeated where a table is cut.
+    """
 
     name: str
     title: str
     columns: list[Column]
     rows: list[dict[str, Any]]
     note: str = ""
+    keys: int = 1
 
 
 #: First column of most tables.

@@ -44,7 +44,7 @@ def statuses(contents: Contents) -> Table | None:
             for status in _STATUSES
         ),
     ]
-    return Table(name="statuses", title="Images by status", columns=columns, rows=rows,
+    return Table(name="statuses", keys=2, title="Images by status", columns=columns, rows=rows,
                  note="Partly: some of it, or more besides. Wrong: something else alone. Missing: "
                  "nothing. Extra: a statement where the reference makes none.")  # fmt: skip
 

@@ -146,14 +146,15 @@ def _cell(column: Column, row: dict[str, Any]) -> str:
 
 
 def _blocks(table: Table) -> Iterator[list[Column]]:
-    """Yield groups of columns that fit on a line, each with the first column before it."""
-    head, *others = table.columns
-    block, used = [head], _width(table, head)
+    """Yield groups of columns that fit on a line, each after the columns that name its rows."""
+    heads, others = table.columns[: table.keys], table.columns[table.keys :]
+    start = sum(_width(table, column) for column in heads)
+    block, used = list(heads), start
     for column in others:
         width = _width(table, column)
-        if used + width > _WIDTH and len(block) > 1:
+        if used + width > _WIDTH and len(block) > len(heads):
             yield block
-            block, used = [head], _width(table, head)
+            block, used = list(heads), start
         block, used = [*block, column], used + width
     yield block
 

@@ -34,6 +34,7 @@ def faithfulness(contents: Contents) -> Table | None:
     ]
     return Table(
         name="faithfulness",
+        keys=2,
         title="Are the maps true?",
         columns=columns,
         rows=list(rows.values()),
@@ -60,5 +61,5 @@ def faithfulness_tests(contents: Contents) -> Table | None:
         Column(key="p", title="p", kind="p"),
         Column(key="p_holm", title="p (Holm)", kind="p"),
     ]
-    return Table(name="faithfulness-tests", title="Maps against baselines", columns=columns,
+    return Table(name="faithfulness-tests", keys=4, title="Maps against baselines", columns=columns,
                  rows=rows)  # fmt: skip

@@ -78,8 +78,8 @@ def tests(contents: Contents) -> Table | None:
         *_TEST,
     ]
     note = f"{compared['n']} images; {compared['test']}; {compared['correction']}."
-    return Table(name="tests", title=f"Tests against {compared['baseline']}", columns=columns,
-                 rows=compared["rows"], note=note)  # fmt: skip
+    return Table(name="tests", keys=2, title=f"Tests against {compared['baseline']}",
+                 columns=columns, rows=compared["rows"], note=note)  # fmt: skip
 
 
 def outcomes(contents: Contents) -> Table | None:
@@ -94,7 +94,7 @@ def outcomes(contents: Contents) -> Table | None:
         *(Column(key=key, title=key, kind="count") for key in ("wins", "ties", "losses")),
         Column(key="n", title="images", kind="count"),
     ]
-    return Table(name="outcomes", title="Image by image", columns=columns, rows=rows,
+    return Table(name="outcomes", keys=3, title="Image by image", columns=columns, rows=rows,
                  note="A win is a higher value of this image.")  # fmt: skip
 
 
@@ -118,7 +118,7 @@ def strata(contents: Contents) -> Table | None:
         Column(key="metric", title="metric"),
         *(Column(key=f"system {name}", title=name, kind="score") for name in names),
     ]
-    return Table(name="strata", title="By group", columns=columns, rows=list(rows.values()),
+    return Table(name="strata", keys=4, title="By group", columns=columns, rows=list(rows.values()),
                  note="A mean can hide a group that fails: each group has its own interval. "
                  "Small groups have wide ones.")  # fmt: skip
 
@@ -136,7 +136,7 @@ def weakest(contents: Contents) -> Table | None:
         Column(key="ci", title="95 % interval", kind="ci"),
         Column(key="overall", title="overall", kind="number"),
     ]
-    return Table(name="weakest", title="Groups that do worse", columns=columns,
+    return Table(name="weakest", keys=4, title="Groups that do worse", columns=columns,
                  rows=contents.compared["weakest"],
                  note="Groups whose interval lies wholly below the overall value.")  # fmt: skip
 
@@ -157,8 +157,8 @@ def agreement(contents: Contents) -> Table | None:
         Column(key="other", title="and"),
         *(Column(key=f"system {s}", title=s, kind="number") for s in found["kendall"]),
     ]
-    return Table(name="agreement", title="Agreement between metrics", columns=columns, rows=rows,
-                 note="Kendall's tau between the values per image: 1 is the same order of images, "
+    return Table(name="agreement", keys=2, title="Agreement between metrics", columns=columns,
+                 rows=rows, note="Kendall's tau between the values per image: 1 is the same order of images, "
                  "0 no relation.")  # fmt: skip
 
 
@@ -194,8 +194,12 @@ def ablation(contents: Contents) -> Table | None:
         Column(key="changes", title="settings"),
     ]
     kept = [c for c in columns if any(row.get(c.key) is not None for row in rows)]
-    seeds = ", ".join(str(seed) for seed in found.get("seeds", []))
-    note = f"{found['split']} split, {found['n']} images, seeds {seeds}; intervals over images."
+    seeds = [str(seed) for seed in found.get("seeds", [])]
+    over = "images and seeds" if len(seeds) > 1 else "images"
+    note = (
+        f"{found['split']} split, {found['n']} images, {'seeds' if len(seeds) > 1 else 'seed'} "
+        f"{', '.join(seeds)}; 95 % intervals over {over}."
+    )
     return Table(name="ablation", title="Ablation", columns=kept, rows=rows, note=note)
 
 
@@ -210,7 +214,7 @@ def ablation_tests(contents: Contents) -> Table | None:
         Column(key="metric", title="metric"),
         *_TEST,
     ]
-    return Table(name="ablation-tests", title=f"Variants against {found['baseline']}",
+    return Table(name="ablation-tests", keys=3, title=f"Variants against {found['baseline']}",
                  columns=columns, rows=found["tests"],
                  note=f"{found['test']}; {found['correction']}.")  # fmt: skip
 
