@@ -158,8 +158,8 @@ def agreement(contents: Contents) -> Table | None:
         *(Column(key=f"system {s}", title=s, kind="number") for s in found["kendall"]),
     ]
     return Table(name="agreement", keys=2, title="Agreement between metrics", columns=columns,
-                 rows=rows, note="Kendall's tau between the values per image: 1 is the same order of images, "
-                 "0 no relation.")  # fmt: skip
+                 rows=rows, note="Kendall's tau between the values per image: 1 is the same order "
+                 "of images, 0 no relation.")  # fmt: skip
 
 
 def ablation(contents: Contents) -> Table | None:
