@@ -129,6 +129,10 @@ def test_what_is_wrong_is_explained(whole: tuple[Path, dict[str, Any]], tmp_path
         build(whole, "html", tmp_path / "x", limit=201)
     with pytest.raises(RunError, match="no claims in it"):
         build(whole, "html", tmp_path / "x", study=whole[1]["ablation"])
+    damaged = tmp_path / "study.json"
+    write_json(damaged, {"claims": [{"claim": "x"}]})
+    with pytest.raises(RunError, match="no claims: verdict, claims: reason in it"):
+        build(whole, "html", tmp_path / "x", study=damaged)
     other = tmp_path / "ablation.json"
     write_json(other, read_json(whole[1]["ablation"]) | {"split": "validation"})
     with pytest.raises(RunError, match="does not belong to this report"):
