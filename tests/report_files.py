@@ -18,14 +18,18 @@ from medblip.rundir import RunDir
 from medblip.schema import Example, Prediction, dump_jsonl
 
 __all__ = [
+    "HOSTILE_TEXTS",
     "METRICS",
     "NAMES",
     "N",
     "Page",
     "example",
     "write_ablation",
+    "write_all",
+    "write_clinical",
     "write_faithfulness",
     "write_groups",
+    "write_hostile",
     "write_run",
     "write_runs",
     "write_study",
@@ -229,6 +233,26 @@ def write_faithfulness(run: Path, value: float = 0.6, split: str = "test") -> Pa
     return path
 
 
+def write_clinical(run: Path, split: str = "test") -> None:
+    """Add the clinical table's totals and the commonest errors to the scores that are there."""
+    path = RunDir(run).scores(split)
+    counts = {"right": 9, "partly": 2, "wrong": 3, "missing": 1, "extra": 0, "not stated": 5}
+    record = read_json(path)
+    record["clinical"] = {
+        "totals": {
+            row: counts | {"stated": 15, "value": 0.6, "ci": [0.35, 0.825]}
+            for row in ("modality", "side", "anatomy", "diagnosis")
+        },
+        "hallucinations": [{"kind": "false-finding", "name": f"mass of {run.name}", "count": 7,
+                            "ids": ["case-01", "case-02"]}],
+        "missed": [{"kind": "missed-finding", "name": "pneumonia", "count": 4, "ids": ["case-03"]}],
+    }  # fmt: skip
+    record["metrics"]["error-false-finding"] = {
+        "value": 0.4567, "ci": [0.2, 0.7], "n": N, "signature": "audit",
+    }  # fmt: skip
+    path.write_text(json.dumps(record))
+
+
 def write_groups(comparison: Path, systems: Sequence[str]) -> None:
     """Add outcomes, agreement and groups to a comparison that is there."""
     record = read_json(comparison)
@@ -257,6 +281,8 @@ def write_all(root: Path) -> dict[str, Path]:
     """Write runs and everything else that a report shows; return the options that name it."""
     write_runs(root)
     write_groups(root / "comparison.json", NAMES)
+    for name in NAMES:
+        write_clinical(root / name)
     for rank, name in enumerate(("zero-shot", "full")):
         write_faithfulness(root / name, 0.5 + 0.1 * rank)
     return {

@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-__all__ = ["ABSENT", "Column", "Table", "cell", "p_value", "visible"]
+__all__ = ["ABSENT", "SYSTEM", "Column", "Table", "cell", "p_value", "visible"]
 
 ABSENT = "\N{EN DASH}"
 #: Control characters and lone surrogates: no format can hold them.
@@ -37,13 +37,21 @@ class Column:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Table:
-    """One table: name of its file, headline, columns, a dict per row, and a sentence below it."""
+    """One table: name of its file, headline, columns, a dict per row, and a sentence below it.
+
+    The first `keys` columns tell the rows apart: they are repeated where a table is cut.
+    """
 
     name: str
     title: str
     columns: list[Column]
     rows: list[dict[str, Any]]
     note: str = ""
+    keys: int = 1
+
+
+#: First column of most tables.
+SYSTEM = Column(key="system", title="system")
 
 
 def cell(column: Column, row: dict[str, Any]) -> str:

@@ -102,7 +102,8 @@ def _draw(chart: Chart, *, legend: bool) -> Any:
                       label=line.name.encode("ascii", "replace").decode().lstrip("_") or "?",
                       )  # fmt: skip
             if not chart.joined:  # a number tells variants apart without colour
-                axes.annotate(line.name.split()[0], (line.x[0], line.y[0]), xytext=(6, 3),
+                axes.annotate(line.name.split()[0], (line.x[0], line.y[0]),
+                              xytext=(6, 3) if index % 2 else (-12, 3),
                               textcoords="offset points", fontsize=8)  # fmt: skip
             for x, (low, high) in zip(line.x, line.ci, strict=bool(line.ci)):
                 axes.plot([x, x], [low, high], color=line.colour, linewidth=1.4)

@@ -5,51 +5,53 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from medblip.metrics.audit import Audit, audit, audit_errors, best_reference
+from medblip.metrics.audit import audit_errors, best_reference
+from medblip.metrics.audit.clinical import ROWS, clinical_row
 from medblip.stages.report.collect import Case, System
-from medblip.stages.report.tables import CLINICAL
 
 __all__ = ["clinical_card"]
 
 
 def clinical_card(case: Case, systems: Sequence[System]) -> dict[str, Any]:
-    """Return what references and captions of one image state, read from the text alone.
+    """Return what captions of one image state and what is wrong, read from the texts alone.
 
     Every caption is compared with the reference that agrees best with it, as the scores are.
 
     Returns:
-        rows: per kind its title, the `reference` items, and per system its `said` items, each
-        {name, right}, and the `missed` ones; errors: system -> [{kind, text}].
+        rows: per row of the table its title, and per system its status, what the caption says and
+        what the reference says; without rows in which nothing is said. errors: system ->
+        [{kind, text}].
     """
-    references = [audit(text) for text in case.example.captions]
-    said: dict[str, tuple[Audit, Audit]] = {}
-    for system in systems:
-        caption = system.captions.get(case.example.id)
-        if caption is not None and references:
-            true = references[best_reference(caption, case.example.captions)]
-            said[system.name] = (audit(caption), true)
+    references = case.example.captions
+    captions = {
+        system.name: system.captions[case.example.id]
+        for system in systems
+        if references and case.example.id in system.captions
+    }
+    table = {name: clinical_row(text, references) for name, text in captions.items()}
     rows = []
-    for kind, title in CLINICAL.items():
-        stated = sorted({item for true in references for item in _items(true, kind)})
-        cells = {name: _compare(*pair, kind) for name, pair in said.items()}
-        if stated or any(cell["said"] for cell in cells.values()):
-            rows.append({"title": title, "reference": stated, "cells": cells})
+    for title in ROWS:
+        cells = {name: row[title] for name, row in table.items()}
+        if any(cell.said or cell.true for cell in cells.values()):
+            shown = {
+                name: {
+                    "status": cell.status,
+                    "said": [_spaced(item) for item in cell.said],
+                    "true": [_spaced(item) for item in cell.true],
+                }
+                for name, cell in cells.items()
+            }
+            true = dict.fromkeys(item for cell in shown.values() for item in cell["true"])
+            rows.append({"title": title, "reference": list(true), "cells": shown})
     errors = {
         name: [
-            {"kind": error.kind, "text": error.text} for error in audit_errors(caption, reference)
+            {"kind": error.kind, "text": error.text}
+            for error in audit_errors(text, references[best_reference(text, references)])
         ]
-        for name, (caption, reference) in said.items()
+        for name, text in captions.items()
     }
     return {"rows": rows, "errors": errors}
 
 
-def _compare(caption: Audit, reference: Audit, kind: str) -> dict[str, list[Any]]:
-    wanted, found = _items(reference, kind), _items(caption, kind)
-    return {
-        "said": [{"name": name, "right": name in wanted} for name in sorted(found)],
-        "missed": sorted(wanted - found),
-    }
-
-
-def _items(read: Audit, kind: str) -> set[str]:
-    return {str(item).replace("_", " ") for item in read.items(kind)}
+def _spaced(item: str) -> str:
+    return item.replace("_", " ")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,12 @@ __all__ = ["MOST_IMAGES", "Contents", "gather"]
 
 #: More would not be read, and one page could not hold them.
 MOST_IMAGES = 200
+
+#: What each file must hold: key -> keys of every entry of a list, or none for other values.
+_ABLATION = {"split": (), "headline": (), "baseline": (), "n": (),
+             "variants": ("name", "set", "metrics")}  # fmt: skip
+_STUDY = {"claims": ("claim", "verdict", "reason")}
+_FAITHFULNESS = {"measures": ("measure", "map", "value", "ci", "n"), "curves": ()}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -93,7 +99,7 @@ def gather(
     found = find_split(folders, split)
     systems = read_systems(folders, found)
     root = data if data is not None else data_root(systems[0])
-    ablated = None if ablation is None else _record(ablation, ("variants", "headline"))
+    ablated = None if ablation is None else _record(ablation, _ABLATION)
     if ablated is not None and ablated.get("split", found) != found:
         raise RunError(
             explain(
@@ -112,26 +118,33 @@ def gather(
         root=root,
         compared=None if comparison is None else read_comparison(comparison, found, systems),
         ablation=ablated,
-        study=None if study is None else _record(study, ("claims",)),
+        study=None if study is None else _record(study, _STUDY),
         faithfulness=_faithfulness(folders, systems, found),
     )
 
 
-def _record(path: Path, keys: Sequence[str]) -> dict[str, Any]:
-    """Read one JSON file that must hold `keys`.
+def _record(path: Path, keys: Mapping[str, Sequence[str]]) -> dict[str, Any]:
+    """Read one JSON file that must hold `keys`, and their entries what the keys name.
 
     Raises:
         RunError: It is not there, damaged, or of another kind.
     """
     record = read_json(path)
     missing = [key for key in keys if key not in record]
+    missing += [
+        f"{key}: {name}"
+        for key, names in keys.items()
+        for name in names
+        if any(name not in entry for entry in record.get(key, []))
+    ]
     if missing:
         raise RunError(
             explain(
                 f"{path} is not what was asked for",
                 got=f"no {', '.join(missing)} in it",
-                expected="ablation.json of `medblip ablate`, study.json of `medblip reproduce`",
-                do="check which file follows --ablation and --study",
+                expected="ablation.json of `ablate`, study.json of `reproduce`, or what "
+                "`explain --faithfulness` writes beside the maps",
+                do="check which file follows --ablation and --study, or write it again",
             )
         )
     return record
@@ -143,7 +156,7 @@ def _faithfulness(
     """Return what is known about the maps of each system, in the order of the systems."""
     paths = [run.maps(split).with_name(f"{split}.faithfulness.json") for run in folders]
     return {
-        system.name: _record(path, ("measures", "curves"))
+        system.name: _record(path, _FAITHFULNESS)
         for system, path in zip(systems, paths, strict=True)
         if path.exists()
     }

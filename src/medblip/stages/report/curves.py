@@ -84,9 +84,11 @@ def cost_chart(contents: Contents) -> Chart | None:
     lines = []
     for number, variant in enumerate(found["variants"], start=1):
         score = variant["metrics"].get(found["headline"])
-        if score is not None and variant.get("seconds") is not None:
+        # what was used as it is was not trained: it stands at 0 seconds
+        seconds = 0.0 if variant.get("zero_shot") else variant.get("seconds")
+        if score is not None and seconds is not None:
             lines.append(
-                Line(f"{number} {variant['name']}", [float(variant["seconds"])],
+                Line(f"{number} {variant['name']}", [float(seconds)],
                      [float(score["value"])], styles[variant["name"]]["colour"], (),
                      [tuple(score["ci"])])
             )  # fmt: skip

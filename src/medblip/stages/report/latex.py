@@ -17,7 +17,7 @@ _SIGNS = {
     "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "$": r"\$", "&": r"\&", "#": r"\#",
     "%": r"\%", "_": r"\_", "^": r"\textasciicircum{}", "~": r"\textasciitilde{}",
     "<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}", '"': "{''}",
-    "`": "{`}", "-": "{-}", ",": "{,}", "'": "{'}",  # alone: no ligature
+    "`": "{`}",  # never a ligature
     "[": "{[}", "]": "{]}", "*": "{*}",  # at the start of a row they would belong to the row before
     "\N{EN DASH}": "--", "\N{EM DASH}": "---", "\N{LEFT SINGLE QUOTATION MARK}": "`",
     "\N{RIGHT SINGLE QUOTATION MARK}": "'", "\N{LEFT DOUBLE QUOTATION MARK}": "``",
@@ -81,7 +81,12 @@ def latex_text(text: str) -> str:
 
 
 def _word(word: str) -> str:
-    signs = [_sign(sign) for sign in unicodedata.normalize("NFC", word)]
+    signs: list[str] = []
+    before = ""
+    for letter in unicodedata.normalize("NFC", word):
+        twice = letter == before and letter in "-,'"  # two of these would join to another sign
+        signs.append("{}" * twice + _sign(letter))
+        before = letter
     if len(signs) <= _LONG:
         return "".join(signs)
     return r"\allowbreak{}".join(
@@ -135,18 +140,21 @@ def _float(table: Table, columns: Sequence[Column], start: int, *, first: bool) 
 
 def _cell(column: Column, row: dict[str, Any]) -> str:
     text = latex_text(cell(column, row))
-    return text.replace("{-}", r"\ensuremath{-}") if column.numeric else text
+    if column.numeric and row.get(column.key) is not None:
+        return text.replace("-", r"\ensuremath{-}")
+    return text
 
 
 def _blocks(table: Table) -> Iterator[list[Column]]:
-    """Yield groups of columns that fit on a line, each with the first column before it."""
-    head, *others = table.columns
-    block, used = [head], _width(table, head)
+    """Yield groups of columns that fit on a line, each after the columns that name its rows."""
+    heads, others = table.columns[: table.keys], table.columns[table.keys :]
+    start = sum(_width(table, column) for column in heads)
+    block, used = list(heads), start
     for column in others:
         width = _width(table, column)
-        if used + width > _WIDTH and len(block) > 1:
+        if used + width > _WIDTH and len(block) > len(heads):
             yield block
-            block, used = [head], _width(table, head)
+            block, used = list(heads), start
         block, used = [*block, column], used + width
     yield block
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from medblip.stages.report.cells import Column, Table
+from medblip.stages.report.cells import SYSTEM, Column, Table
 from medblip.stages.report.contents import Contents
 
 __all__ = ["faithfulness", "faithfulness_tests"]
@@ -15,7 +15,12 @@ def faithfulness(contents: Contents) -> Table | None:
         return None
     rows: dict[tuple[str, str], dict[str, object]] = {}
     for name, record in found.items():
-        for m in record["measures"]:
+        own = [
+            m | {"measure": f"{m['measure']} (own captions)"}
+            for m in record.get("own_caption", {}).get("measures", [])
+            if m["value"] is not None
+        ]
+        for m in [*record["measures"], *own]:
             row = rows.setdefault(
                 (m["measure"], m["map"]), {"measure": m["measure"], "map": m["map"]}
             )
@@ -29,6 +34,7 @@ def faithfulness(contents: Contents) -> Table | None:
     ]
     return Table(
         name="faithfulness",
+        keys=2,
         title="Are the maps true?",
         columns=columns,
         rows=list(rows.values()),
@@ -46,7 +52,7 @@ def faithfulness_tests(contents: Contents) -> Table | None:
         for test in record.get("tests", [])
     ]
     columns = [
-        Column(key="system", title="system"),
+        SYSTEM,
         Column(key="measure", title="measure"),
         Column(key="map", title="map"),
         Column(key="baseline", title="against"),
@@ -55,5 +61,5 @@ def faithfulness_tests(contents: Contents) -> Table | None:
         Column(key="p", title="p", kind="p"),
         Column(key="p_holm", title="p (Holm)", kind="p"),
     ]
-    return Table(name="faithfulness-tests", title="Maps against baselines", columns=columns,
+    return Table(name="faithfulness-tests", keys=4, title="Maps against baselines", columns=columns,
                  rows=rows)  # fmt: skip

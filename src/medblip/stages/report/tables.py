@@ -6,7 +6,8 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from medblip.stages.report.cells import Column, Table
+from medblip.stages.report.cells import SYSTEM, Column, Table
+from medblip.stages.report.clinicaltables import clinical, errors, hallucinations, missed, statuses
 from medblip.stages.report.collect import System
 from medblip.stages.report.contents import Contents
 from medblip.stages.report.maptables import faithfulness, faithfulness_tests
@@ -20,9 +21,6 @@ _COLUMNS = ("CIDEr-D", "BLEU-1", "BLEU-4", "ROUGE-L",
 _LEFT_OUT = ("BLEU-2", "BLEU-3", "CIDEr", "METEOR-segments", "BERTScore-P", "BERTScore-R")
 #: The clinical audit is a table of its own.
 _AUDIT = ("audit-", "error-")
-#: Rows of the paper's clinical table, by the audit's names.
-CLINICAL = {"modality": "modality", "side": "side", "anatomy": "anatomy", "finding": "diagnosis"}
-_SYSTEM = Column(key="system", title="system")
 _TEST = [
     Column(key="difference", title="difference", kind="signed"),
     Column(key="ci", title="95 % interval", kind="ci"),
@@ -34,8 +32,9 @@ _TEST = [
 def all_tables(contents: Contents) -> list[Table]:
     """Return every table that the files allow, in the order of a report."""
     makers = (
-        scores, tests, outcomes, strata, weakest, agreement, clinical, errors, hallucinations,
-        ablation, ablation_tests, cost, faithfulness, faithfulness_tests, claims,
+        scores, tests, outcomes, strata, weakest, agreement, clinical, statuses, errors,
+        hallucinations, missed, ablation, ablation_tests, cost, faithfulness, faithfulness_tests,
+        claims,
     )  # fmt: skip
     return [table for table in (maker(contents) for maker in makers) if table and table.rows]
 
@@ -54,19 +53,16 @@ def score_names(systems: Sequence[System]) -> list[str]:
 def scores(contents: Contents) -> Table:
     """Return the value and interval of every metric of every system."""
     names = score_names(contents.systems)
-    return _metrics("scores", "Scores", contents, {name: name for name in names},
-                    f"{contents.split} split, {contents.best.scores['n']} images; "
-                    "95 % bootstrap intervals over images.")  # fmt: skip
-
-
-def _metrics(name: str, title: str, contents: Contents, names: dict[str, str], note: str) -> Table:
-    columns = [_SYSTEM, *(Column(key=key, title=shown, kind="score")
-                          for key, shown in names.items())]  # fmt: skip
+    columns = [SYSTEM, *(Column(key=name, title=name, kind="score") for name in names)]
     rows = [
-        {"system": s.name} | {key: s.scores["metrics"].get(key) for key in names}
+        {"system": s.name} | {name: s.scores["metrics"].get(name) for name in names}
         for s in contents.systems
     ]
-    return Table(name=name, title=title, columns=columns, rows=rows, note=note)
+    note = (
+        f"{contents.split} split, {contents.best.scores['n']} images; 95 % bootstrap intervals "
+        "over images."
+    )
+    return Table(name="scores", title="Scores", columns=columns, rows=rows, note=note)
 
 
 def tests(contents: Contents) -> Table | None:
@@ -75,15 +71,15 @@ def tests(contents: Contents) -> Table | None:
     if compared is None:
         return None
     columns = [
-        _SYSTEM,
+        SYSTEM,
         Column(key="metric", title="metric"),
         Column(key="baseline_value", title=compared["baseline"], kind="number"),
         Column(key="value", title="value", kind="number"),
         *_TEST,
     ]
     note = f"{compared['n']} images; {compared['test']}; {compared['correction']}."
-    return Table(name="tests", title=f"Tests against {compared['baseline']}", columns=columns,
-                 rows=compared["rows"], note=note)  # fmt: skip
+    return Table(name="tests", keys=2, title=f"Tests against {compared['baseline']}",
+                 columns=columns, rows=compared["rows"], note=note)  # fmt: skip
 
 
 def outcomes(contents: Contents) -> Table | None:
@@ -92,13 +88,13 @@ def outcomes(contents: Contents) -> Table | None:
     if not rows:
         return None
     columns = [
-        _SYSTEM,
+        SYSTEM,
         Column(key="baseline", title="against"),
         Column(key="metric", title="metric"),
         *(Column(key=key, title=key, kind="count") for key in ("wins", "ties", "losses")),
         Column(key="n", title="images", kind="count"),
     ]
-    return Table(name="outcomes", title="Image by image", columns=columns, rows=rows,
+    return Table(name="outcomes", keys=3, title="Image by image", columns=columns, rows=rows,
                  note="A win is a higher value of this image.")  # fmt: skip
 
 
@@ -122,7 +118,7 @@ def strata(contents: Contents) -> Table | None:
         Column(key="metric", title="metric"),
         *(Column(key=f"system {name}", title=name, kind="score") for name in names),
     ]
-    return Table(name="strata", title="By group", columns=columns, rows=list(rows.values()),
+    return Table(name="strata", keys=4, title="By group", columns=columns, rows=list(rows.values()),
                  note="A mean can hide a group that fails: each group has its own interval. "
                  "Small groups have wide ones.")  # fmt: skip
 
@@ -132,7 +128,7 @@ def weakest(contents: Contents) -> Table | None:
     if contents.compared is None or "weakest" not in contents.compared:
         return None
     columns = [
-        _SYSTEM,
+        SYSTEM,
         Column(key="metric", title="metric"),
         Column(key="stratum", title="grouped by"),
         Column(key="level", title="group"),
@@ -140,7 +136,7 @@ def weakest(contents: Contents) -> Table | None:
         Column(key="ci", title="95 % interval", kind="ci"),
         Column(key="overall", title="overall", kind="number"),
     ]
-    return Table(name="weakest", title="Groups that do worse", columns=columns,
+    return Table(name="weakest", keys=4, title="Groups that do worse", columns=columns,
                  rows=contents.compared["weakest"],
                  note="Groups whose interval lies wholly below the overall value.")  # fmt: skip
 
@@ -161,54 +157,9 @@ def agreement(contents: Contents) -> Table | None:
         Column(key="other", title="and"),
         *(Column(key=f"system {s}", title=s, kind="number") for s in found["kendall"]),
     ]
-    return Table(name="agreement", title="Agreement between metrics", columns=columns, rows=rows,
-                 note="Kendall's tau between the values per image: 1 is the same order of images, "
-                 "0 no relation.")  # fmt: skip
-
-
-def clinical(contents: Contents) -> Table | None:
-    """Return the paper's clinical table as totals: how far captions state what references do."""
-    names = {
-        f"audit-{kind}-F1": title
-        for kind, title in CLINICAL.items()
-        if any(f"audit-{kind}-F1" in s.scores["metrics"] for s in contents.systems)
-    }
-    if not names:
-        return None
-    return _metrics("clinical", "Shared with the reference", contents, names,
-                    "F1 of the statements of each kind that caption and reference share, read "
-                    "from the text with a lexicon.")  # fmt: skip
-
-
-def errors(contents: Contents) -> Table | None:
-    """Return the mean number of errors per caption, by class."""
-    present = [name for s in contents.systems for name in s.scores["metrics"]]
-    names = {
-        name: name.removeprefix("error-").replace("-", " ")
-        for name in dict.fromkeys(present)
-        if name.startswith("error-")
-    }
-    if not names:
-        return None
-    return _metrics("errors", "Errors per caption", contents, names,
-                    "Mean number per caption: lower is better.")  # fmt: skip
-
-
-def hallucinations(contents: Contents) -> Table | None:
-    """Return what the systems state most often although no reference does, with counts."""
-    rows = [
-        {"system": system.name, **row}
-        for system in contents.systems
-        for row in system.scores.get("clinical", {}).get("hallucinations", [])
-    ]
-    columns = [
-        _SYSTEM,
-        Column(key="kind", title="kind"),
-        Column(key="name", title="stated, but in no reference"),
-        Column(key="count", title="captions", kind="count"),
-    ]
-    return Table(name="hallucinations", title="Commonest hallucinations", columns=columns,
-                 rows=rows)  # fmt: skip
+    return Table(name="agreement", keys=2, title="Agreement between metrics", columns=columns,
+                 rows=rows, note="Kendall's tau between the values per image: 1 is the same order "
+                 "of images, 0 no relation.")  # fmt: skip
 
 
 def ablation(contents: Contents) -> Table | None:
@@ -237,13 +188,18 @@ def ablation(contents: Contents) -> Table | None:
         Column(key="steps_to_best", title="steps to best", kind="count"),
         Column(key="seconds_to_best", title="s to best", kind="seconds"),
         Column(key="peak_memory_mb", title="peak memory, MB", kind="seconds"),
+        Column(key="gflop_per_step", title="GFLOP per step", kind="seconds"),
         Column(key="flops_per_step", title="FLOPs per step", kind="count"),
-        Column(key="energy_wh", title="energy, Wh", kind="seconds"),
+        Column(key="energy_wh", title="energy, Wh", kind="number"),
         Column(key="changes", title="settings"),
     ]
     kept = [c for c in columns if any(row.get(c.key) is not None for row in rows)]
-    seeds = ", ".join(str(seed) for seed in found.get("seeds", []))
-    note = f"{found['split']} split, {found['n']} images, seeds {seeds}; intervals over images."
+    seeds = [str(seed) for seed in found.get("seeds", [])]
+    over = "images and seeds" if len(seeds) > 1 else "images"
+    note = (
+        f"{found['split']} split, {found['n']} images, {'seeds' if len(seeds) > 1 else 'seed'} "
+        f"{', '.join(seeds)}; 95 % intervals over {over}."
+    )
     return Table(name="ablation", title="Ablation", columns=kept, rows=rows, note=note)
 
 
@@ -258,7 +214,7 @@ def ablation_tests(contents: Contents) -> Table | None:
         Column(key="metric", title="metric"),
         *_TEST,
     ]
-    return Table(name="ablation-tests", title=f"Variants against {found['baseline']}",
+    return Table(name="ablation-tests", keys=3, title=f"Variants against {found['baseline']}",
                  columns=columns, rows=found["tests"],
                  note=f"{found['test']}; {found['correction']}.")  # fmt: skip
 
@@ -266,7 +222,7 @@ def ablation_tests(contents: Contents) -> Table | None:
 def cost(contents: Contents) -> Table:
     """Return what each system cost."""
     columns = [
-        _SYSTEM,
+        SYSTEM,
         Column(key="seconds", title="training, s", kind="seconds"),
         Column(key="seconds_per_step", title="s per step", kind="number"),
         Column(key="peak_memory_mb", title="peak memory, MB", kind="seconds"),

@@ -1,0 +1,131 @@
+"""The parts that other stages' files add to the page: groups, clinic, ablation, maps, filters."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from report_files import NAMES, N, Page, write_all
+
+from medblip.metrics.audit import audit_errors
+from medblip.rundir import RunDir
+from medblip.schema import read_examples, read_predictions
+from medblip.stages.report import report
+from medblip.stages.report.clinical import clinical_card
+from medblip.stages.report.collect import Case, read_systems
+from medblip.stages.report.contents import gather
+from medblip.stages.report.curves import all_charts
+from medblip.stages.report.gallery import fit_maps, pack_maps
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str, Page]:
+    root = tmp_path_factory.mktemp("parts")
+    files: dict[str, Any] = dict(write_all(root))
+    page = report([root / name for name in NAMES], data=root / "data", out=root / "page.html",
+                  **files)  # fmt: skip
+    text = page.read_text(encoding="utf-8")
+    return root, text, Page(text)
+
+
+def section(text: str, name: str) -> str:
+    """Return one section as text."""
+    start = text.index(f'<section aria-labelledby="{name}">')
+    return Page(text[start : text.index("</section>", start)]).text
+
+
+def test_claims_come_first_with_verdict_and_reason(study: tuple[Path, str, Page]) -> None:
+    _, text, page = study
+    assert text.index('id="claims"') < text.index('id="scores"')
+    for verdict in ("reproduced", "not reproduced", "not testable"):
+        assert f">{verdict}</span>" in text
+    assert "We fine-tuned 4 systems on 100 images" in page.text
+
+
+def test_groups_that_do_worse_are_named(study: tuple[Path, str, Page]) -> None:
+    _, text, _ = study
+    groups = section(text, "groups")
+    assert "lora CIDEr-D modality ct 0.211 0.111 to 0.299 0.523" in groups
+    assert "lora zero-shot CIDEr-D 11 4 5 20" in groups
+    assert "BLEU-1 CIDEr-D 0.625" in groups
+
+
+def test_ablation_has_quality_against_cost(study: tuple[Path, str, Page]) -> None:
+    root, text, _ = study
+    ablation = section(text, "ablation")
+    assert "full 0.300 0.260 to 0.350" in ablation
+    assert "CIDEr-D by training, s; values: 1 encoder 0.100, 2 decoder 0.200" in text
+    contents = gather([root / name for name in NAMES], data=root / "data", split="test",
+                      comparison=None, ablation=root / "ablation.json", study=None, title=None,
+                      limit=0)  # fmt: skip
+    chart = next(chart for chart in all_charts(contents) if chart.name == "quality-against-cost")
+    points = [(line.x[0], line.y[0], line.ci[0]) for line in chart.lines]
+    assert points[0] == (12.5, 0.1, (0.1 - 0.04, 0.1 + 0.05))
+    assert [x for x, _, _ in points] == [12.5, 32.5, 52.5, 72.5]
+
+
+def test_maps_are_judged_side_by_side(study: tuple[Path, str, Page]) -> None:
+    _, text, _ = study
+    maps = section(text, "faithfulness")
+    assert "measure map zero-shot full n" in maps
+    assert "pointing-game attention 0.500 0.450 to 0.550 0.600 0.550 to 0.650 33" in maps
+    for name in ("zero-shot", "full"):
+        assert f"The maps of {name} point at findings more often than chance." in maps
+    for title in ("Deletion, zero-shot", "Deletion, full", "Insertion, zero-shot"):
+        assert f"<figcaption>{title}</figcaption>" in text
+
+
+def test_clinical_totals_and_hallucinations(study: tuple[Path, str, Page]) -> None:
+    _, text, _ = study
+    clinic = section(text, "clinical")
+    assert "full 0.600 0.350 to 0.825" in clinic
+    assert "full modality 9 2 3 1 0 5" in clinic
+    assert "full false finding mass of full 7 case-01, case-02" in clinic
+    assert "full missed finding pneumonia 4 case-03" in clinic
+    assert "0.457" in clinic
+
+
+def test_the_card_says_what_the_audit_says(study: tuple[Path, str, Page]) -> None:
+    root, _, _ = study
+    run = RunDir(root / "full")
+    system = read_systems([run], "test")[0]
+    examples = read_examples(root / "data" / "manifest.jsonl")
+    captions = {p.id: p.caption for p in read_predictions(run.predictions("test"))}
+    for example in list(examples)[:4]:
+        card = clinical_card(Case(example, "random"), [system])
+        expected = audit_errors(captions[example.id], example.captions[0])
+        assert [e["kind"] for e in card["errors"]["full"]] == [e.kind for e in expected]
+        side = next(row for row in card["rows"] if row["title"] == "diagnosis")
+        assert side["reference"] == ["nodule"]
+        assert side["cells"]["full"]["status"] == "right"
+
+
+def test_filters_are_tokens_that_match_cards(study: tuple[Path, str, Page]) -> None:
+    """Every option hides exactly the cards of other values, by a rule without any file's text."""
+    _, text, page = study
+    rules = dict(re.findall(r"option\[value=\"(\w+)\"\]:checked\) \.card:not\(\.(\w+)\)", text))
+    options = re.findall(r'<option value="(\w+)">([^<]+)</option>', text)
+    tokens = {token: value for token, value in options if re.fullmatch(r"[kme]\d+", token)}
+    assert rules == {token: token for token in tokens}
+    cards = page.all("article")
+    assert len(cards) == N
+    key = {"k": "data-kind", "m": "data-modality", "e": "data-errors"}
+    for card in cards:
+        classes = set(card["class"].split())
+        for token, value in tokens.items():
+            assert (token in classes) == (value in card[key[token[0]]].split()), (token, value)
+    assert {value for token, value in tokens.items() if token[0] == "m"} == {"CT", "X-ray"}
+
+
+def test_maps_that_do_not_fit_are_left_out_and_said(study: tuple[Path, str, Page]) -> None:
+    root, _, _ = study
+    systems = read_systems([RunDir(root / name) for name in NAMES], "test")
+    cases = [Case(e, "random") for e in list(read_examples(root / "data" / "manifest.jsonl"))]
+    packed = pack_maps(systems, cases)
+    cards = [{"captions": [{"system": name, "mapped": True} for name in NAMES]}]
+    assert list(fit_maps(packed, cards, "lora")) == list(packed)
+    assert all(caption["mapped"] for caption in cards[0]["captions"])
+    assert list(fit_maps(packed, cards, "lora", most=10)) == ["lora"]  # the first always stays
+    assert [c["system"] for c in cards[0]["captions"] if c["mapped"]] == ["lora"]
