@@ -23,7 +23,8 @@ _RECIPE = (
 )  # fmt: skip
 _COSTS = {
     "seconds": "whole training, s", "seconds_per_step": "one optimizer step, s",
-    "peak_memory_mb": "peak memory, MB", "device": "device", "device_name": "called", "processes": "processes",
+    "peak_memory_mb": "peak memory, MB", "device": "device",
+    "device_name": "called", "processes": "processes",
     "threads": "threads", "precision": "precision", "energy_wh": "energy, Wh",
 }  # fmt: skip
 
