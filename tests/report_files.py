@@ -272,7 +272,7 @@ def write_groups(comparison: Path, systems: Sequence[str]) -> None:
     record["strata"] = strata
     record["weakest"] = [
         {"system": others[-1], "metric": "CIDEr-D", "stratum": "modality", "level": "ct",
-         "value": 0.211, "ci": [0.111, 0.299], "overall": 0.523}
+         "n": 12, "value": 0.211, "ci": [0.111, 0.299], "overall": 0.523}
     ]  # fmt: skip
     comparison.write_text(json.dumps(record))
 

@@ -11,9 +11,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from medblip.metrics.audit import audit
-from medblip.metrics.base import Statistics
+from medblip.metrics.base import Means, Ratio, Statistics
 from medblip.metrics.facts import read_facts
 from medblip.metrics.ngrams import Ints
 from medblip.metrics.resampling import scores
@@ -84,7 +85,11 @@ def stratified(
         labels = np.asarray(values)
         for level, count in Counter(values).most_common():
             inside = labels == level
-            parts = [Statistics(f.metric, f.values[inside], f.context) for f in wanted]
+            parts = [
+                Statistics(f.metric, f.values[inside], f.context)
+                for f in wanted
+                if _counted(f, inside)
+            ]
             own = None if groups is None else np.unique(groups[inside], return_inverse=True)[1]
             found = scores(parts, resamples=resamples, seed=seed, groups=own)
             rows += [
@@ -93,6 +98,13 @@ def stratified(
                 for name in metrics if name in found
             ]  # fmt: skip
     return rows
+
+
+def _counted(family: Statistics, inside: NDArray[np.bool_]) -> bool:
+    """Whether any image of a group counts: "side" of images without a sided finding does not."""
+    if not isinstance(family.metric, Ratio | Means):
+        return True
+    return bool((family.values[inside, -1] > 0).any())
 
 
 def _zipped(

@@ -66,3 +66,10 @@ def test_patients_are_drawn_whole() -> None:
     )[0]  # fmt: skip
     width = [row["ci"][1] - row["ci"][0] for row in (alone, whole)]
     assert width[1] > 2 * width[0]
+
+
+def test_a_metric_that_no_image_of_a_group_has_is_left_out() -> None:
+    sided = np.array([1.0, 1.0, 0.0, 0.0])
+    family = Statistics(Ratio("side"), np.stack([sided, sided], axis=1))
+    rows = stratified([family], ["side"], {"by": ["a", "a", "b", "b"]}, resamples=50, seed=0)
+    assert [(row["level"], row["value"]) for row in rows] == [("a", 1.0)]

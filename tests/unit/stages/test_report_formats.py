@@ -23,7 +23,8 @@ from medblip.stages.report.latex import latex_table, latex_text
 
 PDFLATEX = shutil.which("pdflatex")
 TABLES = {
-    "scores", "tests", "outcomes", "strata", "weakest", "agreement", "ablation", "ablation-tests",
+    "scores", "tests", "outcomes", "strata", "weakest", "weakest-all", "agreement",
+    "ablation", "ablation-tests",
     "clinical", "statuses", "errors", "hallucinations", "missed", "cost",
     "faithfulness", "faithfulness-tests", "claims",
 }  # fmt: skip

@@ -47,7 +47,7 @@ def test_claims_come_first_with_verdict_and_reason(study: tuple[Path, str, Page]
 def test_groups_that_do_worse_are_named(study: tuple[Path, str, Page]) -> None:
     _, text, _ = study
     groups = section(text, "groups")
-    assert "lora CIDEr-D modality ct 0.211 0.111 to 0.299 0.523" in groups
+    assert "lora CIDEr-D modality ct 12 0.211 0.111 to 0.299 0.523" in groups
     assert "lora zero-shot CIDEr-D 11 4 5 20" in groups
     assert "BLEU-1 CIDEr-D 0.625" in groups
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from medblip.stages.report.cells import SYSTEM, Column, Table
 from medblip.stages.report.clinicaltables import clinical, errors, hallucinations, missed, statuses
-from medblip.stages.report.collect import System
+from medblip.stages.report.collect import HEADLINE, System
 from medblip.stages.report.contents import Contents
 from medblip.stages.report.maptables import faithfulness, faithfulness_tests
 
@@ -32,8 +32,8 @@ _TEST = [
 def all_tables(contents: Contents) -> list[Table]:
     """Return every table that the files allow, in the order of a report."""
     makers = (
-        scores, tests, outcomes, strata, weakest, agreement, clinical, statuses, errors,
-        hallucinations, missed, ablation, ablation_tests, cost, faithfulness, faithfulness_tests,
+        scores, tests, outcomes, strata, weakest, weakest_by_any, agreement, clinical, statuses,
+        errors, hallucinations, missed, ablation, ablation_tests, cost, faithfulness, faithfulness_tests,
         claims,
     )  # fmt: skip
     return [table for table in (maker(contents) for maker in makers) if table and table.rows]
@@ -124,6 +124,16 @@ def strata(contents: Contents) -> Table | None:
 
 
 def weakest(contents: Contents) -> Table | None:
+    """Return the groups that do worse by the headline metric."""
+    return _weakest(contents, "weakest", f"Groups that do worse, {HEADLINE}", {HEADLINE})
+
+
+def weakest_by_any(contents: Contents) -> Table | None:
+    """Return the groups that do worse by any metric."""
+    return _weakest(contents, "weakest-all", "Groups that do worse, by any metric", None)
+
+
+def _weakest(contents: Contents, name: str, title: str, metrics: set[str] | None) -> Table | None:
     """Return the groups whose interval lies wholly below the system's overall value."""
     if contents.compared is None or "weakest" not in contents.compared:
         return None
@@ -132,13 +142,17 @@ def weakest(contents: Contents) -> Table | None:
         Column(key="metric", title="metric"),
         Column(key="stratum", title="grouped by"),
         Column(key="level", title="group"),
+        Column(key="n", title="images", kind="count"),
         Column(key="value", title="value", kind="number"),
         Column(key="ci", title="95 % interval", kind="ci"),
         Column(key="overall", title="overall", kind="number"),
     ]
-    return Table(name="weakest", keys=4, title="Groups that do worse", columns=columns,
-                 rows=contents.compared["weakest"],
-                 note="Groups whose interval lies wholly below the overall value.")  # fmt: skip
+    rows = contents.compared["weakest"]
+    if metrics is not None:
+        rows = [row for row in rows if row["metric"] in metrics]
+    return Table(name=name, keys=4, title=title, columns=columns, rows=rows,
+                 note="Groups whose interval lies wholly below the overall value. Exploratory: "
+                 "not corrected for how many groups were looked at.")  # fmt: skip
 
 
 def agreement(contents: Contents) -> Table | None:
