@@ -33,7 +33,8 @@ def all_tables(contents: Contents) -> list[Table]:
     """Return every table that the files allow, in the order of a report."""
     makers = (
         scores, tests, outcomes, strata, weakest, weakest_by_any, agreement, clinical, statuses,
-        errors, hallucinations, missed, ablation, ablation_tests, cost, faithfulness, faithfulness_tests,
+        errors, hallucinations, missed, ablation, ablation_tests, cost, faithfulness,
+        faithfulness_tests,
         claims,
     )  # fmt: skip
     return [table for table in (maker(contents) for maker in makers) if table and table.rows]
