@@ -18,11 +18,12 @@ from report_files import NAMES, N, Page, example, write_run, write_runs
 
 from medblip.errors import DataError, RunError
 from medblip.files import write_json, write_text
+from medblip.pictures import align
 from medblip.rundir import RunDir
 from medblip.schema import Prediction, dump_jsonl
 from medblip.stages.report import report
 from medblip.stages.report.collect import choose_cases, gallery_ids, read_systems
-from medblip.stages.report.gallery import align, pack_maps
+from medblip.stages.report.gallery import pack_maps
 
 HOSTILE = 'a <script>alert(1)</script> </script><img src=x onerror=alert(2)> & \u2028 "quote" left'
 

@@ -68,7 +68,9 @@ def finish(
     if rejects:
         say(f"{len(rejects)} images cannot be read: {rejected}")
     if job.run is not None:
-        for of_old_captions in (job.run.scores(job.split), job.run.maps(job.split)):
+        maps = job.run.maps(job.split)
+        tested = (maps.with_suffix(f".faithfulness.{kind}") for kind in ("json", "npz"))
+        for of_old_captions in (job.run.scores(job.split), maps, *tested):
             of_old_captions.unlink(missing_ok=True)
     return result
 

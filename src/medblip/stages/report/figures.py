@@ -14,6 +14,7 @@ from PIL import Image
 
 from medblip.data.images import open_image
 from medblip.data.phantoms import decode_mask
+from medblip.pictures import data_uri, heat
 
 __all__ = [
     "heat_tile",
@@ -21,6 +22,8 @@ __all__ = [
     "outline_uri",
     "thumbnail",
 ]
+
+_QUALITY, _TILE_QUALITY = 82, 62  # of JPEG
 
 
 def thumbnail(path: Path, side: int = 384) -> Image.Image:
@@ -35,8 +38,8 @@ def thumbnail(path: Path, side: int = 384) -> Image.Image:
 
 
 def image_uri(image: Image.Image) -> str:
-    """Return an image as a data URI: PNG when it is small, JPEG else."""
-    return _uri(image, "PNG" if image.width * image.height <= 160 * 160 else "JPEG", 82)
+    """Return an image as a data URI."""
+    return data_uri(image, _QUALITY)
 
 
 def heat_tile(image: Image.Image, strength: NDArray[np.uint8], side: int = 72) -> str:
@@ -44,16 +47,10 @@ def heat_tile(image: Image.Image, strength: NDArray[np.uint8], side: int = 72) -
 
     Args:
         image: The image.
-        strength: uint8 (rows, columns), 255 at the strongest patch; stretched bilinearly.
+        strength: uint8 (rows, columns), 255 at the strongest patch.
         side: Width of the tile, pixels.
     """
-    size = (side, max(1, round(side * image.height / image.width)))
-    below = np.asarray(image.convert("RGB").resize(size), dtype=np.float64)
-    stretched = Image.fromarray(strength).resize(size, Image.Resampling.BILINEAR)
-    t = np.asarray(stretched, dtype=np.float64)[..., None] / 255
-    heat = np.concatenate([255 + 0 * t, 96 + 150 * t, 16 + 90 * t * t], axis=-1)  # as in report.js
-    over = below * (1 - 0.8 * t) + heat * 0.8 * t
-    return _uri(Image.fromarray(np.round(over).astype(np.uint8)), "JPEG", 62)
+    return data_uri(heat(image, strength, side), _TILE_QUALITY)
 
 
 def outline_uri(findings: Sequence[dict[str, Any]]) -> str | None:
@@ -71,11 +68,6 @@ def outline_uri(findings: Sequence[dict[str, Any]]) -> str | None:
         edges |= mask & ~inner
     pixels = np.zeros((*edges.shape, 4), dtype=np.uint8)
     pixels[edges] = (64, 224, 255, 255)
-    return _uri(Image.fromarray(pixels), "PNG", 0)
-
-
-def _uri(image: Image.Image, kind: str, quality: int) -> str:
     buffer = io.BytesIO()
-    options = {"quality": quality} if kind == "JPEG" else {}
-    image.save(buffer, kind, optimize=True, **options)
-    return f"data:image/{kind.lower()};base64,{base64.b64encode(buffer.getvalue()).decode()}"
+    Image.fromarray(pixels).save(buffer, "PNG", optimize=True)
+    return f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import itertools
 import json
 import re
@@ -10,13 +9,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 
 from medblip.errors import ImageError
 from medblip.metrics.audit import audit
 from medblip.metrics.tokenize import tokenize
+from medblip.pictures import align, packed, strengths
 from medblip.stages.report.cells import visible
 from medblip.stages.report.clinical import clinical_card
 from medblip.stages.report.collect import HEADLINE, Case, System
@@ -142,37 +140,13 @@ def _strip(best: System, name: str, image: Image.Image, fine: Detail) -> list[di
         return []
     spoken = (
         (word, strength)
-        for word, strength in zip(mapped["words"], _strengths(mapped)[0], strict=True)
+        for word, strength in zip(mapped["words"], strengths(mapped["maps"])[0], strict=True)
         if any(letter.isalnum() for letter in word)
     )
     return [
         {"word": word, "tile": heat_tile(image, strength.reshape(best.grid), fine.tile)}
         for word, strength in itertools.islice(spoken, fine.words)
     ]
-
-
-def align(caption: str, words: Sequence[str]) -> list[tuple[int, int]] | None:
-    """Find words in their caption, in order and whatever their case.
-
-    A decoder's words are lower-cased and cut at punctuation; the page shows the caption as it is.
-
-    Returns:
-        (start, end) of each word, or None when a word is not found or letters are left over.
-
-    >>> align("T2-weighted MRI.", ["t2", "-", "weighted", "mri", "."])
-    [(0, 2), (2, 3), (3, 11), (12, 15), (15, 16)]
-    """
-    spans, end = [], 0
-    folded = caption.lower()
-    if len(folded) != len(caption):  # a few letters change length: positions would shift
-        return None
-    for word in words:
-        start = folded.find(word.lower(), end)
-        if start < 0 or caption[end:start].strip():
-            return None
-        end = start + len(word)
-        spans.append((start, end))
-    return spans if not caption[end:].strip() else None
 
 
 def pack_maps(systems: Sequence[System], cases: Sequence[Case]) -> dict[str, Any]:
@@ -188,18 +162,14 @@ def pack_maps(systems: Sequence[System], cases: Sequence[Case]) -> dict[str, Any
     for system in systems:
         images = {}
         for name in sorted(shown & set(system.maps)):
-            strengths, peaks = _strengths(system.maps[name])
-            images[visible(name)] = {
-                "peaks": [round(float(peak), 4) for peak in peaks],
-                "data": base64.b64encode(strengths.tobytes()).decode(),
-            }
+            images[visible(name)] = packed(system.maps[name]["maps"])
         if images:
             found[visible(system.name)] = {"grid": list(system.grid), "images": images}
     return found
 
 
 def fit_maps(
-    packed: dict[str, Any], cards: Sequence[dict[str, Any]], first: str, *, most: int = MOST_BYTES
+    maps: dict[str, Any], cards: Sequence[dict[str, Any]], first: str, *, most: int = MOST_BYTES
 ) -> dict[str, Any]:
     """Return the maps of as many systems as the page can hold, `first` before all others.
 
@@ -207,23 +177,15 @@ def fit_maps(
     """
     kept: dict[str, Any] = {}
     used = len(json.dumps(cards))  # what the cards become is about as long
-    for name in sorted(packed, key=lambda name: name != visible(first)):
-        size = sum(len(image["data"]) for image in packed[name]["images"].values())
+    for name in sorted(maps, key=lambda name: name != visible(first)):
+        size = sum(len(image["data"]) for image in maps[name]["images"].values())
         if not kept or used + size <= most:
-            kept[name] = packed[name]
+            kept[name] = maps[name]
             used += size
     for card in cards:
         for caption in card["captions"]:
             caption["mapped"] &= visible(caption["system"]) in kept
-    return {name: kept[name] for name in packed if name in kept}
-
-
-def _strengths(mapped: dict[str, Any]) -> tuple[NDArray[np.uint8], NDArray[np.float64]]:
-    """Return uint8 (words, patches), 255 at each word's strongest patch, and that patch's share."""
-    maps = np.asarray(mapped["maps"], dtype=np.float64).reshape(len(mapped["words"]), -1)
-    peaks = maps.max(axis=1, initial=0.0)
-    scaled = 255 * maps / np.maximum(peaks, 1e-12)[:, None]
-    return np.round(scaled).clip(0, 255).astype(np.uint8), peaks
+    return {name: kept[name] for name in maps if name in kept}
 
 
 def _caption(system: System, name: str, reference: set[str]) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from medblip import pictures
 from medblip.stages.report.cells import cell, p_value, visible
 from medblip.stages.report.collect import HEADLINE, System
 from medblip.stages.report.contents import Contents
@@ -53,7 +54,7 @@ def render_page(contents: Contents, *, printed: bool = False) -> str:
     view = _view(contents, printed=printed)
     here = Path(__file__).parent
     style = (here / "style.css").read_text(encoding="utf-8") + _filter_rules(view["filters"])
-    script = "" if printed else (here / "report.js").read_text(encoding="utf-8")
+    script = "" if printed else pictures.script() + (here / "report.js").read_text("utf-8")
     allowed = f"'sha256-{_digest(script)}'" if script else "'none'"
     policy = (
         f"default-src 'none'; img-src data:; style-src 'sha256-{_digest(style)}'; "
