@@ -100,16 +100,21 @@ def side_of(image_processor: Any) -> int:
 
 @torch.no_grad()
 def sees_ahead(network: Any, ids: torch.Tensor, how: dict[str, Any]) -> bool:
-    """Whether the logits of a network change with the last token, where they come before it."""
+    """Whether the logits of a network change with the last token, where they come before it.
+
+    By more than a tenth of what changes at that token itself: numbers of 8 bits share a scale with
+    the tokens after them, which moves the logits of a causal network by about a fiftieth.
+    """
     modes = {module: module.training for module in network.modules()}
     network.eval()
     other = ids.clone()
     other[:, -1] = (ids[:, -1] + 1) % 100
     said = [
         network(input_ids=one, attention_mask=torch.ones_like(one), use_cache=False, **how)
-        .logits[:, :-1].float()
+        .logits.float()
         for one in (ids, other)
     ]  # fmt: skip
     for module, training in modes.items():  # one by one: what is frozen is not in training mode
         module.training = training
-    return not torch.allclose(said[0], said[1], rtol=1e-3, atol=1e-3)
+    moved = (said[0] - said[1]).abs()
+    return bool(moved[:, :-1].max() > 0.1 * moved[:, -1].max())
