@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 import medblip
-from medblip.errors import ConfigError, RunError
+from medblip.errors import ConfigError, DataError, RunError
 from medblip.stages.reproduce import steps
 from medblip.stages.reproduce.ledger import read_key, shown
 
@@ -101,6 +101,8 @@ def test_an_unknown_scale_and_no_data(tmp_path: Path) -> None:
         medblip.reproduce(out=tmp_path / "a", scale="large")
     with pytest.raises(RunError, match="--data"):
         medblip.reproduce(out=tmp_path / "a", scale="base")
+    with pytest.raises(DataError, match="manifest"):
+        medblip.reproduce(tmp_path / "nothing", out=tmp_path / "a")
     assert not (tmp_path / "a").exists()
 
 

@@ -14,7 +14,7 @@ import pytest
 
 import medblip
 from medblip.data.phantoms.generate import generate
-from medblip.errors import ConfigError, MetricError, RunError
+from medblip.errors import ConfigError, DataError, MetricError, RunError
 from medblip.stages.ablate.grid import read_grid
 
 TWO = """
@@ -191,6 +191,16 @@ def test_an_unknown_metric_and_too_many_at_once(done: Path, data: Path) -> None:
         medblip.ablate(done / "a.toml", data, done / "out", metrics=["SPICE"], resamples=50)
     with pytest.raises(ConfigError, match="at once"):
         medblip.ablate(done / "a.toml", data, done / "out", jobs="many")
+
+
+def test_a_split_that_is_missing_is_told_before_anything_trains(
+    done: Path, data: Path, tmp_path: Path
+) -> None:
+    kept = [line for line in (data / "manifest.jsonl").read_text().splitlines() if "train" in line]
+    (tmp_path / "manifest.jsonl").write_text("\n".join(kept) + "\n")
+    with pytest.raises(DataError, match="no validation split"):
+        medblip.ablate(done / "a.toml", tmp_path, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_dry_run_writes_nothing(done: Path, data: Path, tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from medblip.files import lock, read_json, write_json, write_text
 from medblip.metrics.stored import load_statistics
 from medblip.progress import track
 from medblip.rundir import RunDir
+from medblip.schema import read_split
 from medblip.stages.ablate.chart import quality_against_cost, table_csv
 from medblip.stages.ablate.figures import HEADLINE, cost, quality, tests
 from medblip.stages.ablate.grid import Grid, Variant, read_grid
@@ -93,11 +94,14 @@ def ablate(
 
     Raises:
         ConfigError: `config` is no ablation.
+        DataError: The data set is not there, or lacks a split.
         RunError: `out` holds other recipes, or a run failed (the others are done all the same).
         MetricError: A metric is not among the scores.
     """
     root = Path(out)
     grid = read_grid(Path(config), None if seeds is None else tuple(seeds))
+    for needed in ("train", "validation", split):  # before hours of training end without captions
+        read_split(Path(data), needed)
     work = jobs_of(grid, Path(data), root, device)
     if dry_run:
         return _planned(grid, work)

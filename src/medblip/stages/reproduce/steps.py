@@ -20,7 +20,7 @@ from medblip.files import read_json, write_json, write_text
 from medblip.metrics.stored import load_statistics
 from medblip.progress import console
 from medblip.rundir import RunDir
-from medblip.schema import read_jsonl
+from medblip.schema import SPLITS, read_jsonl, read_split
 from medblip.stages.reproduce.claims import claims
 from medblip.stages.reproduce.ledger import Ledger
 from medblip.stages.reproduce.material import describe_data
@@ -110,7 +110,7 @@ def reproduce(
         return _planned(variants, others, data, seeds)
     root = Path(out)
     settings = {"scale": scale, "seeds": None if seeds is None else list(seeds), "images": images}
-    _require_data(data, scale)
+    _require_data(data, scale)  # before anything is written: a typing error claims no folder
     _claim(root, settings | {"data": None if data is None else str(Path(data).resolve())}, force)
     source = Path(data) if data is not None else _drawn(root / "data", images, force=force)
     describe_data(source, root / "study-data.json")
@@ -196,7 +196,10 @@ def _claim(root: Path, settings: dict[str, Any], force: bool) -> None:
 
 
 def _require_data(data: Path | str | None, scale: str) -> None:
-    if data is None and scale != "demo":
+    if data is not None:
+        for split in SPLITS:
+            read_split(Path(data), split)
+    elif scale != "demo":
         raise RunError(
             explain(
                 "no data set",
@@ -274,12 +277,24 @@ def _explain(
         captions, maps = run.predictions(_SPLIT), run.maps(_SPLIT)
         tested = maps.with_suffix(".faithfulness.json")
         try:
-            if force or not _younger(maps, captions):
+            if force or not _younger(maps, captions) or _drawn_ids(maps) != set(shown):
                 draw(run.path, data, split=_SPLIT, ids=shown, device=device)
-            if name in trained and (force or not _younger(tested, captions)):
+            if name in trained and (force or not _is_tested(tested, captions, limit)):
                 faithfulness(run.path, data, split=_SPLIT, limit=limit, device=device)
         except MedblipError as error:  # a captioner without maps, or captions from a file
             console().print(f"{name}: {error}", style="yellow", markup=False, soft_wrap=True)
+
+
+def _drawn_ids(maps: Path) -> set[str]:
+    return {image["id"] for image in read_json(maps)["images"]}
+
+
+def _is_tested(tested: Path, captions: Path, limit: int) -> bool:
+    """Whether the maps of these captions were tested, on as many images."""
+    if not _younger(tested, captions) or not tested.with_suffix(".npz").exists():
+        return False
+    there = len(captions.read_text(encoding="utf-8").splitlines())
+    return bool(read_json(tested)["n"] == min(limit, there))
 
 
 def _compare_maps(root: Path, trained: Mapping[str, RunDir]) -> None:
