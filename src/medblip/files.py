@@ -23,6 +23,7 @@ from medblip.schema import SCHEMA_VERSION, check_version
 
 __all__ = [
     "explain_os_errors",
+    "is_younger",
     "json_text",
     "lock",
     "read_json",
@@ -207,6 +208,14 @@ def read_json(path: Path) -> dict[str, Any]:
         ) from None
     check_version(record, path)
     return dict(record)
+
+
+def is_younger(target: Path, *sources: Path) -> bool:
+    """Whether a file is there and was written after what it was made of."""
+    if not target.exists():
+        return False
+    made = target.stat().st_mtime_ns
+    return all(made >= source.stat().st_mtime_ns for source in sources)
 
 
 def require_space(folder: Path, n_bytes: int) -> None:

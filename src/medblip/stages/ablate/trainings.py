@@ -15,7 +15,7 @@ from pathlib import Path
 from medblip import config as configuration
 from medblip.config import RunConfig
 from medblip.errors import MedblipError, RunError, explain
-from medblip.files import read_json, write_json
+from medblip.files import is_younger, read_json, write_json
 from medblip.progress import console
 from medblip.rundir import RunDir
 from medblip.stages.ablate.grid import Grid, Variant
@@ -72,7 +72,7 @@ def run_one(job: Job, *, split: str, meteor: bool, force: bool) -> None:
     if not variant.zero_shot and (force or not done.exists()):
         train(job.cfg, out=run.path, force=force)
     captions, scores = run.predictions(split), run.scores(split)
-    again = force or (not variant.zero_shot and not _younger(captions, run.completion))
+    again = force or (not variant.zero_shot and not is_younger(captions, run.completion))
     if again or not captions.exists():
         settings = run.path / "variant-settings.json"
         if variant.zero_shot:
@@ -82,7 +82,7 @@ def run_one(job: Job, *, split: str, meteor: bool, force: bool) -> None:
             model=job.cfg.model.name if variant.zero_shot else None,
             config=settings if variant.zero_shot else None,
         )  # fmt: skip
-    if again or not _younger(scores, captions):
+    if again or not is_younger(scores, captions):
         evaluate(run.path, job.cfg.data.root, split=split, meteor=meteor, force=True)
     _note(job)
 
@@ -195,7 +195,3 @@ def _require_same(job: Job) -> None:
             do="choose another --out, or add --force to run everything again",
         )
     )
-
-
-def _younger(target: Path, source: Path) -> bool:
-    return target.exists() and target.stat().st_mtime_ns >= source.stat().st_mtime_ns

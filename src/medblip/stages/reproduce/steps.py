@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from medblip.errors import ConfigError, MedblipError, RunError, explain, nearest
-from medblip.files import read_json, write_json, write_text
+from medblip.files import is_younger, read_json, write_json, write_text
 from medblip.metrics.stored import load_statistics
 from medblip.progress import console
 from medblip.rundir import RunDir
@@ -277,7 +277,7 @@ def _explain(
         captions, maps = run.predictions(_SPLIT), run.maps(_SPLIT)
         tested = maps.with_suffix(".faithfulness.json")
         try:
-            if force or not _younger(maps, captions) or _drawn_ids(maps) != set(shown):
+            if force or not is_younger(maps, captions) or _drawn_ids(maps) != set(shown):
                 draw(run.path, data, split=_SPLIT, ids=shown, device=device)
             if name in trained and (force or not _is_tested(tested, captions, limit)):
                 faithfulness(run.path, data, split=_SPLIT, limit=limit, device=device)
@@ -291,7 +291,7 @@ def _drawn_ids(maps: Path) -> set[str]:
 
 def _is_tested(tested: Path, captions: Path, limit: int) -> bool:
     """Whether the maps of these captions were tested, on as many images."""
-    if not _younger(tested, captions) or not tested.with_suffix(".npz").exists():
+    if not is_younger(tested, captions) or not tested.with_suffix(".npz").exists():
         return False
     there = len(captions.read_text(encoding="utf-8").splitlines())
     return bool(read_json(tested)["n"] == min(limit, there))
@@ -327,12 +327,6 @@ def _compare_maps(root: Path, trained: Mapping[str, RunDir]) -> None:
         ]
         record["placed"] = {"hits": len(hits), "wrong": len(wrong)}
     write_json(target, record)
-
-
-def _younger(target: Path, *sources: Path) -> bool:
-    """Whether a file is there and was written after what it was made of."""
-    made = target.stat().st_mtime_ns if target.exists() else -1
-    return all(made >= source.stat().st_mtime_ns for source in sources)
 
 
 def _judge(root: Path, trained: Mapping[str, RunDir]) -> dict[str, Any]:
