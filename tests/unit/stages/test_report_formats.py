@@ -51,7 +51,10 @@ def test_csv_holds_the_numbers_of_the_files(
     whole: tuple[Path, dict[str, Any]], tmp_path: Path
 ) -> None:
     folder = build(whole, "csv", tmp_path / "csv")
-    assert {path.stem for path in folder.iterdir()} == TABLES
+    assert {path.stem for path in folder.iterdir()} == TABLES | {"scores-all"}
+    for row in rows(folder / "scores-all.csv"):
+        scores = read_json(RunDir(whole[0] / row["system"]).scores("test"))["metrics"]
+        assert float(row["value"]) == scores[row["metric"]]["value"]
     for row in rows(folder / "scores.csv"):
         scores = read_json(RunDir(whole[0] / row["system"]).scores("test"))["metrics"]
         assert float(row["CIDEr-D"]) == scores["CIDEr-D"]["value"]

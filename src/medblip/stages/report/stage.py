@@ -13,7 +13,7 @@ from medblip.stages.report.csvs import csv_text
 from medblip.stages.report.latex import latex_document, latex_table, latex_text
 from medblip.stages.report.markdown import markdown_text
 from medblip.stages.report.page import render_page
-from medblip.stages.report.tables import all_tables
+from medblip.stages.report.tables import all_tables, every_score
 
 __all__ = ["FORMATS", "report"]
 
@@ -99,7 +99,7 @@ def _markdown(contents: Contents, folder: Path) -> Path:
 
 def _csv(contents: Contents, folder: Path) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
-    for table in all_tables(contents):
+    for table in [*all_tables(contents), every_score(contents)]:
         write_text(folder / f"{table.name}.csv", csv_text(table))
     return folder
 

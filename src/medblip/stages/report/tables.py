@@ -12,7 +12,7 @@ from medblip.stages.report.collect import HEADLINE, System
 from medblip.stages.report.contents import Contents
 from medblip.stages.report.maptables import faithfulness, faithfulness_tests
 
-__all__ = ["all_tables", "score_names"]
+__all__ = ["all_tables", "every_score", "score_names"]
 
 #: Columns of the score table, in this order; a metric that is not named here follows them.
 _COLUMNS = ("CIDEr-D", "BLEU-1", "BLEU-4", "ROUGE-L",
@@ -64,6 +64,24 @@ def scores(contents: Contents) -> Table:
         "over images."
     )
     return Table(name="scores", title="Scores", columns=columns, rows=rows, note=note)
+
+
+def every_score(contents: Contents) -> Table:
+    """Return every metric of every system, a row each: more than a page has room for."""
+    columns = [
+        SYSTEM,
+        Column(key="metric", title="metric"),
+        Column(key="value", title="value", kind="number"),
+        Column(key="ci", title="95 % interval", kind="ci"),
+        Column(key="n", title="images", kind="count"),
+        Column(key="signature", title="signature"),
+    ]
+    rows = [
+        {"system": system.name, "metric": name, **score}
+        for system in contents.systems
+        for name, score in system.scores["metrics"].items()
+    ]
+    return Table(name="scores-all", title="Every score", columns=columns, rows=rows)
 
 
 def tests(contents: Contents) -> Table | None:
