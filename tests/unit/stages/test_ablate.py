@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -184,6 +185,24 @@ def test_another_recipe_in_the_same_folder_is_refused(done: Path, data: Path) ->
     ):
         medblip.ablate(other, data, done / "out", resamples=50)
     assert json.loads((done / "out" / "decoder-0" / "train.json").read_text())["steps"] == 8
+
+
+def test_a_run_that_was_killed_before_its_captions_is_no_other_recipes(
+    done: Path, data: Path, tmp_path: Path
+) -> None:
+    """Trained, then killed; the file is edited: the run must not pass for the new recipe's."""
+    shutil.copytree(done / "out", tmp_path / "out")
+    shutil.rmtree(tmp_path / "out" / "decoder-0" / "predictions")
+    (tmp_path / "b.toml").write_text(TWO.replace("epochs = 1", "epochs = 2"))
+    with pytest.raises(RunError, match="decoder"):
+        medblip.ablate(tmp_path / "b.toml", data, tmp_path / "out", resamples=50)
+    assert not (tmp_path / "out" / "decoder-0" / "predictions").exists()
+
+
+def test_a_run_of_somebody_else_is_not_taken(done: Path, data: Path, tmp_path: Path) -> None:
+    shutil.copytree(done / "out" / "decoder-1", tmp_path / "out" / "decoder-0")
+    with pytest.raises(RunError, match="did not make"):
+        medblip.ablate(done / "a.toml", data, tmp_path / "out", seeds=[0], resamples=50)
 
 
 def test_an_unknown_metric_and_too_many_at_once(done: Path, data: Path) -> None:

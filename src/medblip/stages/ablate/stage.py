@@ -105,7 +105,7 @@ def ablate(
     work = jobs_of(grid, Path(data), root, device)
     if dry_run:
         return _planned(grid, work)
-    at_once, gpus = _at_once(jobs)
+    at_once, gpus = _at_once(jobs, device)
     root.mkdir(parents=True, exist_ok=True)
     with lock(root):
         run_all(work, split=split, meteor=meteor, at_once=at_once, gpus=gpus, force=force)
@@ -157,19 +157,28 @@ def ablate(
     )  # fmt: skip
 
 
-def _at_once(jobs: int | str) -> tuple[int, int]:
-    """Return how many trainings run at once, and on how many GPUs."""
+def _at_once(jobs: int | str, device: str | None) -> tuple[int, int]:
+    """Return how many trainings run at once (one on a device that is named), and how many GPUs."""
     import torch
 
     gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    named = device not in (None, "auto", "cuda")
     if jobs == "auto":
-        return max(1, gpus), gpus
-    if not str(jobs).isdecimal() or not int(jobs) >= 1 or (gpus and int(jobs) > gpus):
+        return (1 if named else max(1, gpus)), gpus
+    if (
+        not str(jobs).isdecimal()
+        or not int(jobs) >= 1
+        or (gpus and int(jobs) > (1 if named else gpus))
+    ):
         raise ConfigError(
             explain(
                 "so many trainings cannot run at once",
                 got=jobs,
-                expected=f"auto, or 1 to {gpus}" if gpus else "auto, or a number from 1",
+                expected="1 on a device that is named"
+                if gpus and named
+                else f"auto, or 1 to {gpus}"
+                if gpus
+                else "auto, or a number from 1",
                 do="one per GPU is the most that pays",
             )
         )

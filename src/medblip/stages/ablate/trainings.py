@@ -67,8 +67,7 @@ def run_one(job: Job, *, split: str, meteor: bool, force: bool) -> None:
 
     run, variant = job.run, job.variant
     done = run.predictions(split) if variant.zero_shot else run.completion
-    if done.exists() and not force:
-        _require_same(job)
+    _claim(job, force=force)
     if not variant.zero_shot and (force or not done.exists()):
         train(job.cfg, out=run.path, force=force)
     captions, scores = run.predictions(split), run.scores(split)
@@ -84,7 +83,6 @@ def run_one(job: Job, *, split: str, meteor: bool, force: bool) -> None:
         )  # fmt: skip
     if again or not is_younger(scores, captions):
         evaluate(run.path, job.cfg.data.root, split=split, meteor=meteor, force=True)
-    _note(job)
 
 
 def run_all(
@@ -172,26 +170,29 @@ def _recipe(job: Job) -> dict[str, object]:
     return {"zero_shot": job.variant.zero_shot, "settings": settings}
 
 
-def _note(job: Job) -> None:
-    note = job.run.path / "variant.json"
-    record = {"name": job.variant.name, "seed": job.seed, **_recipe(job)}
-    if not note.exists() or read_json(note) != record:
-        write_json(note, record)
+def _claim(job: Job, *, force: bool) -> None:
+    """Note the recipe beside the run before anything is done; refuse to take a run for another's.
 
-
-def _require_same(job: Job) -> None:
-    """Refuse to take a run for what it is not."""
-    note = job.run.path / "variant.json"
-    if not note.exists():
-        return  # killed between the run's end and the note: `train` itself refused other settings
-    before = read_json(note)
-    if all(before.get(key) == value for key, value in json.loads(json.dumps(_recipe(job))).items()):
-        return
-    raise RunError(
-        explain(
-            f"{job.run.path} holds another recipe",
-            got=f"a finished run of {before.get('name')} with other settings",
-            expected=f"{job.variant.name} as the ablation has it now, or a new folder",
-            do="choose another --out, or add --force to run everything again",
+    Raises:
+        RunError: The folder holds a run of another recipe, or nobody knows of which.
+    """
+    folder = job.run.path
+    note = folder.parent / "recipes" / f"{folder.name}.json"
+    recipe = json.loads(json.dumps(_recipe(job)))
+    before = {}
+    if note.exists():
+        before = read_json(note)
+        if all(before.get(key) == value for key, value in recipe.items()):
+            return
+    if not force and folder.exists() and any(folder.iterdir()):
+        raise RunError(
+            explain(
+                f"{folder} holds another recipe",
+                got=f"a run of {before.get('name')} with other settings"
+                if before
+                else "a run that this ablation did not make",
+                expected=f"{job.variant.name} as the ablation has it now, or a new folder",
+                do="choose another --out, or add --force to run everything again",
+            )
         )
-    )
+    write_json(note, {"name": job.variant.name, "seed": job.seed, **recipe})
