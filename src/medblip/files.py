@@ -7,12 +7,13 @@ either: write to `<name>.partial`, flush, fsync, rename, fsync the parent.
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
 import shutil
 import socket
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from medblip.progress import console
 from medblip.schema import SCHEMA_VERSION, check_version
 
 __all__ = [
+    "digest",
     "explain_os_errors",
     "is_younger",
     "json_text",
@@ -29,6 +31,7 @@ __all__ = [
     "read_json",
     "require_space",
     "resumable_directory",
+    "short_names",
     "staged_directory",
     "staged_file",
     "staged_texts",
@@ -208,6 +211,35 @@ def read_json(path: Path) -> dict[str, Any]:
         ) from None
     check_version(record, path)
     return dict(record)
+
+
+def digest(path: Path) -> str:
+    """Return the SHA-256 of a file; empty where there is none."""
+    if not path.is_file():
+        return ""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def short_names(paths: Sequence[Path]) -> list[str]:
+    """Return a name per file or folder: as many of its last parts as tell it from all others.
+
+    Files lose their ending, unless it is all that tells two of them apart.
+    """
+    whole = [path.resolve() for path in paths]
+    plain = [path.with_suffix("") if path.is_file() else path for path in whole]
+    if len(set(plain)) == len(set(whole)):
+        whole = plain
+    names = []
+    for own in whole:
+        others = [other for other in whole if other != own]
+        length = 1
+        while length < len(own.parts) and any(
+            other.parts[-length:] == own.parts[-length:] for other in others
+        ):
+            length += 1
+        names.append("/".join(own.parts[-length:]))
+    return names
 
 
 def is_younger(target: Path, *sources: Path) -> bool:

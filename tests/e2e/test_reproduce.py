@@ -93,7 +93,20 @@ def test_a_folder_of_something_else_is_refused(tmp_path: Path) -> None:
     (tmp_path / "mine.txt").write_text("mine")
     with pytest.raises(RunError, match="taken"):
         medblip.reproduce(out=tmp_path, **SMALL)
+    with pytest.raises(RunError, match="taken"):  # force is for a study of ours
+        medblip.reproduce(out=tmp_path, **SMALL, force=True)
     assert (tmp_path / "mine.txt").read_text() == "mine"
+
+
+def test_force_replaces_no_data_that_it_did_not_draw(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "scan.txt").write_text("precious")
+    (tmp_path / "reproduce.json").write_text(
+        '{"schema_version": 1, "scale": "demo", "seeds": [0], "images": 120, "data": null}'
+    )
+    with pytest.raises(RunError, match="not phantoms"):
+        medblip.reproduce(out=tmp_path, **SMALL, force=True)
+    assert (tmp_path / "data" / "scan.txt").read_text() == "precious"
 
 
 def test_an_unknown_scale_and_no_data(tmp_path: Path) -> None:
@@ -103,6 +116,15 @@ def test_an_unknown_scale_and_no_data(tmp_path: Path) -> None:
         medblip.reproduce(out=tmp_path / "a", scale="base")
     with pytest.raises(DataError, match="manifest"):
         medblip.reproduce(tmp_path / "nothing", out=tmp_path / "a")
+    for wrong in (
+        {"images": 5},
+        {"explained": 0},
+        {"jobs": "x"},
+        {"seeds": [0, 0]},
+        {"seeds": [-1]},
+    ):
+        with pytest.raises(ConfigError):
+            medblip.reproduce(out=tmp_path / "a", **{**SMALL, **wrong})
     assert not (tmp_path / "a").exists()
 
 

@@ -85,6 +85,16 @@ def test_a_base_file_is_below_and_the_variants_above(tmp_path: Path) -> None:
         (TWO.replace("[0, 1]", "[1, 1]"), "different whole numbers"),
         ('baseline = "x"\n' + TWO, "baseline x"),
         ("[[variant", "cannot be read"),
+        ("seeds = 3\n", "a list of whole numbers"),
+        ("seeds = [-1]\n" + TWO.replace("seeds = [0, 1]", ""), "numbers from 0"),
+        ("base = 3", "the name of a TOML file"),
+        ("grid = 3", "a [grid] table"),
+        ('[variant]\nname = "a"', "two brackets"),
+        ("[[variant]]\nname = 5", "a text"),
+        ('[[variant]]\nname = "a"\nset = "x"', "settings"),
+        ('[[variant]]\nname = "a"\nzero_shot = "no"', "true or false"),
+        (TWO.replace("as it is", "decoder-0"), "a folder of its own"),
+        (TWO.replace("as it is", "recipes"), "a folder of its own"),
     ],
 )
 def test_what_is_no_ablation_is_told(tmp_path: Path, text: str, told: str) -> None:
@@ -199,6 +209,60 @@ def test_a_run_that_was_killed_before_its_captions_is_no_other_recipes(
     assert not (tmp_path / "out" / "decoder-0" / "predictions").exists()
 
 
+def test_a_forced_run_that_failed_does_not_pass_for_the_new_recipe(
+    done: Path, data: Path, tmp_path: Path
+) -> None:
+    """The note is the new recipe's already, the training still the old one's."""
+    shutil.copytree(done / "out", tmp_path / "out")
+    (tmp_path / "b.toml").write_text(TWO.replace("epochs = 1", "epochs = 2"))
+    with pytest.raises(RunError, match="failed"):
+        medblip.ablate(tmp_path / "b.toml", data, tmp_path / "out", force=True, device="cuda:99")
+    assert json.loads((tmp_path / "out" / "decoder-0" / "train.json").read_text())["steps"] == 8
+    medblip.ablate(tmp_path / "b.toml", data, tmp_path / "out", resamples=50)
+    assert json.loads((tmp_path / "out" / "decoder-0" / "train.json").read_text())["steps"] == 16
+
+
+def test_other_images_are_another_recipe(done: Path, data: Path, tmp_path: Path) -> None:
+    shutil.copytree(data, tmp_path / "data")
+    shutil.copytree(done / "out", tmp_path / "out")
+    medblip.ablate(done / "a.toml", tmp_path / "data", tmp_path / "out", resamples=50)
+    manifest = tmp_path / "data" / "manifest.jsonl"
+    rows = manifest.read_text().splitlines()
+    test = [row for row in rows if json.loads(row)["split"] == "test"]
+    manifest.write_text("\n".join(row for row in rows if row not in test[:3]) + "\n")
+    with pytest.raises(RunError, match="other images or captions"):
+        medblip.ablate(done / "a.toml", tmp_path / "data", tmp_path / "out", resamples=50)
+
+
+def test_variants_that_were_scored_on_other_images_are_not_compared(
+    done: Path, data: Path, tmp_path: Path
+) -> None:
+    from medblip.rundir import RunDir
+    from medblip.stages.ablate.figures import quality
+
+    shutil.copytree(done / "out", tmp_path / "out")
+    fewer = {"id": [], "caption": []}
+    for line in (tmp_path / "out/as-it-is/predictions/test.jsonl").read_text().splitlines()[:5]:
+        for key, kept in fewer.items():
+            kept.append(json.loads(line)[key])
+    table, references = tmp_path / "c.csv", tmp_path / "r.csv"
+    for file in (table, references):
+        with file.open("w", newline="") as opened:
+            csv.writer(opened).writerows([fewer, *zip(*fewer.values(), strict=True)])
+    scores = tmp_path / "out" / "as-it-is" / "scores" / "test.json"
+    medblip.evaluate(table, references, out=scores, force=True, meteor=False)
+    found = read_grid(done / "a.toml")
+    runs = {
+        one.name: [
+            RunDir(tmp_path / "out" / one.folder(seed))
+            for seed in (found.seeds[:1] if one.zero_shot else found.seeds)
+        ]
+        for one in found.variants
+    }
+    with pytest.raises(MetricError, match="same images"):
+        quality(found, runs, ["CIDEr-D"], split="test", resamples=20, seed=0)
+
+
 def test_a_run_of_somebody_else_is_not_taken(done: Path, data: Path, tmp_path: Path) -> None:
     shutil.copytree(done / "out" / "decoder-1", tmp_path / "out" / "decoder-0")
     with pytest.raises(RunError, match="did not make"):
@@ -219,6 +283,13 @@ def test_a_split_that_is_missing_is_told_before_anything_trains(
     (tmp_path / "manifest.jsonl").write_text("\n".join(kept) + "\n")
     with pytest.raises(DataError, match="no validation split"):
         medblip.ablate(done / "a.toml", tmp_path, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_numbers_are_checked_before_anything_trains(done: Path, data: Path, tmp_path: Path) -> None:
+    for options in ({"resamples": 0}, {"seeds": [-1]}, {"seeds": [0, 0]}):
+        with pytest.raises(ConfigError):
+            medblip.ablate(done / "a.toml", data, tmp_path / "out", **options)  # type: ignore[arg-type]
     assert not (tmp_path / "out").exists()
 
 

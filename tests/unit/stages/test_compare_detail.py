@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from medblip.errors import RunError
 from medblip.stages.compare import compare
 from medblip.stages.evaluate import evaluate
 
@@ -104,3 +105,18 @@ def test_without_references_groups_are_left_out_with_a_reason(done: Path) -> Non
     assert found.outcomes
     assert found.weakest == []
     assert "data set" in found.notes[0]
+
+
+def test_systems_of_one_name_are_told_apart(done: Path, tmp_path: Path) -> None:
+    for side, name in (("a", "none"), ("b", "half")):
+        folder = tmp_path / side / "s"
+        folder.mkdir(parents=True)
+        for ending in (".json", ".npz", ".per_image.jsonl"):
+            (folder / f"full{ending}").write_bytes((done / f"{name}{ending}").read_bytes())
+    both = [tmp_path / side / "s" / "full.json" for side in ("a", "b")]
+    found = compare(both, resamples=100, out=tmp_path / "c.json")
+    assert found.baseline == "a/s/full"
+    assert {row["system"] for row in found.rows} == {"b/s/full"}
+    assert found.outcomes
+    with pytest.raises(RunError, match="one name"):
+        compare(both, names=["x", "x"], resamples=100)

@@ -139,12 +139,25 @@ def test_errors_that_remain_are_counted_in_the_run(tmp_path: Path) -> None:
     study(tmp_path, full=1.6, decoder=1.55, encoder=0.5, p=0.001)
     scores = tmp_path / "ablation" / "full-0" / "scores" / "test.json"
     scores.parent.mkdir(parents=True)
-    for low, verdict in ((0.1, "reproduced"), (0.0, "not reproduced")):
-        metrics = {"error-false-finding": {"value": 0.25, "ci": [low, 0.4]}}
+    for value, low, verdict in (
+        (0.25, 0.1, "reproduced"), (0.25, 0.0, "not testable"), (0.0, 0.0, "not reproduced")
+    ):  # fmt: skip
+        metrics = {"error-false-finding": {"value": value, "ci": [low, 0.4]}}
         write_json(scores, {"metrics": metrics})
         last = claims(Ledger(tmp_path), split="test", runs={"full": "ablation/full-0"})[-1]
         assert last.verdict == verdict
-        assert "false-finding 0.250" in last.reason
+        assert f"false-finding {value:.3f}" in last.reason
+
+
+def test_one_kind_of_error_that_is_gone_leaves_the_claim_open(tmp_path: Path) -> None:
+    study(tmp_path, full=1.6, decoder=1.55, encoder=0.5, p=0.001)
+    scores = tmp_path / "ablation" / "full-0" / "scores" / "test.json"
+    scores.parent.mkdir(parents=True)
+    kinds = {"false-finding": 0.3, "wrong-location": 0.0, "missed-finding": 0.4}
+    metrics = {f"error-{k}": {"value": v, "ci": [v / 2, v * 2]} for k, v in kinds.items()}
+    write_json(scores, {"metrics": metrics})
+    last = claims(Ledger(tmp_path), split="test", runs={"full": "ablation/full-0"})[-1]
+    assert last.verdict == "not testable"
 
 
 def test_every_number_of_the_claims_is_a_files(tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ def main(order: str) -> int:
     told = json.loads(order)
     cfg = configuration.parse(told["config"])
     variant = Variant(told["name"], told["set"], told["zero_shot"], cfg)
-    job = Job(variant, told["seed"], cfg, RunDir(Path(told["run"])))
+    job = Job(variant, told["seed"], cfg, RunDir(Path(told["run"])), told["data"])
     try:
         run_one(job, split=told["split"], meteor=told["meteor"], force=told["force"])
     except MedblipError as error:

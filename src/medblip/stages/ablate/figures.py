@@ -8,7 +8,7 @@ from typing import Any
 
 from medblip.files import read_json
 from medblip.metrics.seeds import OverSeeds, over_seeds, paired_over_seeds
-from medblip.metrics.significance import holm
+from medblip.metrics.significance import check_comparable, holm
 from medblip.metrics.stored import load_statistics
 from medblip.rundir import RunDir
 from medblip.schema import read_jsonl
@@ -34,11 +34,13 @@ def quality(
     Raises:
         MetricError: Runs were not scored on the same images in the same way.
     """
-    found = {}
+    found, first = {}, None
     for variant in grid.variants:
         loaded = [
             load_statistics(run.scores(split).with_suffix(".npz")) for run in runs[variant.name]
         ]
+        first = loaded[0] if first is None else first
+        check_comparable(loaded[0], first)  # over_seeds checks a variant's own runs
         found[variant.name] = over_seeds(
             loaded, metrics, seeds=len(grid.seeds), resamples=resamples, seed=seed
         )
@@ -81,7 +83,8 @@ def cost(variant: Variant, runs: Sequence[RunDir]) -> dict[str, Any]:
     """
     if variant.zero_shot:
         return dict.fromkeys(
-            ("parameters_trainable", "parameters_total", "seconds", "seconds_per_step", "steps",
+            ("parameters_trainable", "parameters_total", "seconds", "seconds_per_seed",
+             "seconds_per_step", "steps",
              "steps_to_best", "seconds_to_best", "peak_memory_mb", "energy_wh", "device_name")
         )  # fmt: skip
     done = [read_json(run.completion) for run in runs]
@@ -90,6 +93,7 @@ def cost(variant: Variant, runs: Sequence[RunDir]) -> dict[str, Any]:
         "parameters_trainable": done[0]["parameters_trainable"],
         "parameters_total": done[0]["parameters_total"],
         "seconds": _mean([one["seconds"] for one in done]),
+        "seconds_per_seed": [one["seconds"] for one in done],
         "seconds_per_step": _mean([one["seconds_per_step"] for one in done], 5),
         "steps": _mean([one["steps"] for one in done], 1),
         "steps_to_best": _mean([one["best_step"] for one in done], 1),

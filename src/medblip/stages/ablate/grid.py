@@ -96,6 +96,7 @@ def read_grid(path: Path, seeds: tuple[int, ...] | None = None) -> Grid:
             path, f"unknown key {unknown[0]}", ", ".join(known),
             f"did you mean {nearest(unknown[0], known)}?",
         )  # fmt: skip
+    _require_types(path, found)
     base = {key: found[key] for key in SECTIONS if key in found}
     if "base" in found:
         below = configuration.dump(configuration.load(path.parent / found["base"]))
@@ -106,8 +107,20 @@ def read_grid(path: Path, seeds: tuple[int, ...] | None = None) -> Grid:
     variants = tuple(_variant(path, base, table) for table in tables)
     _require_different(path, variants)
     chosen = tuple(found.get("seeds", (0,))) if seeds is None else seeds
-    if not chosen or len(set(chosen)) != len(chosen) or not all(type(s) is int for s in chosen):
-        raise _refused(path, f"seeds {list(chosen)}", "different whole numbers", "correct them")
+    if (
+        not chosen
+        or len(set(chosen)) != len(chosen)
+        or not all(type(seed) is int and seed >= 0 for seed in chosen)
+    ):
+        raise ConfigError(
+            explain(
+                "seeds that cannot be used",
+                got=list(chosen),
+                expected="different whole numbers from 0",
+                do="correct them",
+            )
+        )
+    _require_folders(path, variants, chosen)
     names = [variant.name for variant in variants]
     baseline = found.get("baseline", names[0])
     if baseline not in names:
@@ -116,6 +129,47 @@ def read_grid(path: Path, seeds: tuple[int, ...] | None = None) -> Grid:
             f"did you mean {nearest(str(baseline), names)}?",
         )  # fmt: skip
     return Grid(variants, chosen, baseline)
+
+
+#: Key of a file -> what it must be, and in words.
+_TYPES: dict[str, tuple[type, str]] = {
+    "base": (str, "the name of a TOML file"),
+    "seeds": (list, "a list of whole numbers"),
+    "baseline": (str, "the name of a variant"),
+    "variant": (list, "[[variant]] tables, with two brackets"),
+    "grid": (dict, "a [grid] table"),
+}
+
+
+def _require_types(path: Path, found: dict[str, Any]) -> None:
+    for key, value in found.items():
+        kind, words = _TYPES.get(key, (dict, f"a [{key}] section"))
+        if not isinstance(value, kind):
+            raise _refused(path, f"{key} = {value}", words, "correct it")
+    for table in found.get("variant", []):
+        if not isinstance(table, dict):
+            raise _refused(path, f"variant {table}", _TYPES["variant"][1], "correct it")
+        for key, kind in (("name", str), ("set", dict), ("zero_shot", bool)):
+            if key in table and not isinstance(table[key], kind):
+                raise _refused(
+                    path, f"{key} = {table[key]}",
+                    {"name": "a text", "set": 'settings, { "optim.lr" = 1e-4 }',
+                     "zero_shot": "true or false"}[key],
+                    "correct it",
+                )  # fmt: skip
+
+
+def _require_folders(path: Path, variants: tuple[Variant, ...], seeds: tuple[int, ...]) -> None:
+    """Refuse two runs in one folder: `decoder` with seed 0, and a zero-shot `decoder-0`."""
+    folders: dict[str, str] = {"recipes": "the ablation's own notes"}
+    for variant in variants:
+        for folder in dict.fromkeys(variant.folder(seed) for seed in seeds):
+            if folder in folders:
+                raise _refused(
+                    path, f"{variant.name} would lie in {folder}, as {folders[folder]}",
+                    "a folder of its own for each run", f"rename {variant.name}",
+                )  # fmt: skip
+            folders[folder] = variant.name
 
 
 def _toml(path: Path) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from medblip.errors import ConfigError, MetricError, explain
+from medblip.errors import ConfigError, MetricError, explain, nearest
 from medblip.files import lock, read_json, write_json, write_text
 from medblip.metrics.stored import load_statistics
 from medblip.progress import track
@@ -98,6 +98,15 @@ def ablate(
         RunError: `out` holds other recipes, or a run failed (the others are done all the same).
         MetricError: A metric is not among the scores.
     """
+    if resamples < 1 or resampling_seed < 0:
+        raise ConfigError(
+            explain(
+                "a bootstrap that cannot be made",
+                got=f"{resamples} resamples, seed {resampling_seed}",
+                expected="at least 1 resample, a seed from 0",
+                do="correct it",
+            )
+        )
     root = Path(out)
     grid = read_grid(Path(config), None if seeds is None else tuple(seeds))
     for needed in ("train", "validation", split):  # before hours of training end without captions
@@ -108,7 +117,11 @@ def ablate(
     at_once, gpus = _at_once(jobs, device)
     root.mkdir(parents=True, exist_ok=True)
     with lock(root):
-        run_all(work, split=split, meteor=meteor, at_once=at_once, gpus=gpus, force=force)
+        how: dict[str, Any] = {"split": split, "meteor": meteor, "force": force}
+        if metrics is not None:  # a misspelt one is told after the first run, not after the last
+            run_all(work[:1], at_once=1, gpus=gpus, **how)
+            _metrics({work[0].variant.name: [work[0].run]}, split, metrics)
+        run_all(work[metrics is not None :], at_once=at_once, gpus=gpus, **how)
         runs = {
             variant.name: [job.run for job in work if job.variant is variant]
             for variant in grid.variants
@@ -206,7 +219,7 @@ def _metrics(runs: dict[str, list[RunDir]], split: str, wanted: Sequence[str] | 
                 "a metric that not every run has",
                 got=", ".join(absent),
                 expected=", ".join(sorted(common)),
-                do="correct the spelling, or evaluate the runs with that metric",
+                do=f"did you mean {nearest(absent[0], common)}?",
             )
         )
     return list(wanted)

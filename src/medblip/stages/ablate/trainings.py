@@ -8,14 +8,16 @@ import os
 import queue
 import subprocess
 import sys
+import traceback
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 from medblip import config as configuration
 from medblip.config import RunConfig
 from medblip.errors import MedblipError, RunError, explain
-from medblip.files import is_younger, read_json, write_json
+from medblip.files import digest, is_younger, read_json, write_json
 from medblip.progress import console
 from medblip.rundir import RunDir
 from medblip.stages.ablate.grid import Grid, Variant
@@ -35,23 +37,26 @@ class Job:
         seed: Of training.
         cfg: Settings with data set and seed.
         run: Where it is written.
+        data: SHA-256 of the data set's manifest.
     """
 
     variant: Variant
     seed: int
     cfg: RunConfig
     run: RunDir
+    data: str
 
 
 def jobs_of(grid: Grid, data: Path, out: Path, device: str | None) -> list[Job]:
     """Return a job per run, seed by seed, so that an early look sees every variant."""
     jobs = []
+    data, manifest = data.resolve(), digest(data / "manifest.jsonl")
     for seed in grid.seeds:
         for variant in grid.variants:
             if variant.zero_shot and seed != grid.seeds[0]:
                 continue
             cfg = configuration.resolve(variant.cfg, data, (), seed, device)
-            jobs.append(Job(variant, seed, cfg, RunDir(out / variant.folder(seed))))
+            jobs.append(Job(variant, seed, cfg, RunDir(out / variant.folder(seed)), manifest))
     return jobs
 
 
@@ -66,14 +71,16 @@ def run_one(job: Job, *, split: str, meteor: bool, force: bool) -> None:
     from medblip.stages.train import train
 
     run, variant = job.run, job.variant
-    done = run.predictions(split) if variant.zero_shot else run.completion
     _claim(job, force=force)
-    if not variant.zero_shot and (force or not done.exists()):
-        train(job.cfg, out=run.path, force=force)
+    finished = run.completion.exists()
+    if not variant.zero_shot and (force or not finished or not _is_of(job)):
+        # finished, and of another recipe: a forced call was killed before this training began
+        train(job.cfg, out=run.path, force=force or finished)
     captions, scores = run.predictions(split), run.scores(split)
-    again = force or (not variant.zero_shot and not is_younger(captions, run.completion))
-    if again or not captions.exists():
-        settings = run.path / "variant-settings.json"
+    settings = run.path / "variant-settings.json"
+    source = settings if variant.zero_shot else run.completion
+    again = force or not source.exists() or not is_younger(captions, source)
+    if again:
         if variant.zero_shot:
             write_json(settings, configuration.dump(job.cfg))
         caption(
@@ -81,7 +88,7 @@ def run_one(job: Job, *, split: str, meteor: bool, force: bool) -> None:
             model=job.cfg.model.name if variant.zero_shot else None,
             config=settings if variant.zero_shot else None,
         )  # fmt: skip
-    if again or not is_younger(scores, captions):
+    if again or not is_younger(scores, captions) or (meteor and not _has_meteor(scores)):
         evaluate(run.path, job.cfg.data.root, split=split, meteor=meteor, force=True)
 
 
@@ -102,6 +109,9 @@ def run_all(
         except MedblipError as error:
             console().print(str(error), style="red", markup=False, soft_wrap=True)
             failed.append((job, str(error)))
+        except Exception as error:  # no memory, a driver: the other runs may go well
+            console().print(traceback.format_exc(), style="red", markup=False, soft_wrap=True)
+            failed.append((job, f"{type(error).__name__}: {error}"))
 
     if at_once <= 1:
         for job in jobs:
@@ -149,7 +159,8 @@ def _child(job: Job, split: str, meteor: bool, force: bool, gpu: int | None) -> 
     order = {
         "config": configuration.dump(job.cfg), "name": job.variant.name,
         "set": job.variant.set, "zero_shot": job.variant.zero_shot, "seed": job.seed,
-        "run": str(job.run.path), "split": split, "meteor": meteor, "force": force,
+        "run": str(job.run.path), "data": job.data, "split": split, "meteor": meteor,
+        "force": force,
     }  # fmt: skip
     environment = dict(os.environ)
     if gpu is not None:  # of those that this process may use
@@ -165,9 +176,30 @@ def _child(job: Job, split: str, meteor: bool, force: bool, gpu: int | None) -> 
 
 
 def _recipe(job: Job) -> dict[str, object]:
+    """Return what makes a run this one: the data by content, not by where it lies."""
     settings = configuration.dump(job.cfg)
     settings["train"].pop("device")
-    return {"zero_shot": job.variant.zero_shot, "settings": settings}
+    settings["data"].pop("root")
+    return {"zero_shot": job.variant.zero_shot, "data": job.data, "settings": settings}
+
+
+def _is_of(job: Job) -> bool:
+    """Whether a finished training is of this recipe; what the captioner itself settled may be."""
+    made, wanted = read_json(job.run.config), configuration.dump(job.cfg)
+    for settings in (made, wanted):
+        settings["train"].pop("device")
+        settings["data"].pop("root")
+    same = all(
+        made.get(section, {}).get(key) == value
+        for section, values in wanted.items()
+        for key, value in values.items()
+        if section != "model" or value is not None
+    )
+    return same and read_json(job.run.path / "data.json")["manifest"] == job.data
+
+
+def _has_meteor(scores: Path) -> bool:
+    return "METEOR" in read_json(scores)["metrics"]
 
 
 def _claim(job: Job, *, force: bool) -> None:
@@ -188,7 +220,7 @@ def _claim(job: Job, *, force: bool) -> None:
         raise RunError(
             explain(
                 f"{folder} holds another recipe",
-                got=f"a run of {before.get('name')} with other settings"
+                got=f"a run of {before.get('name')} with {_differing(before, recipe)}"
                 if before
                 else "a run that this ablation did not make",
                 expected=f"{job.variant.name} as the ablation has it now, or a new folder",
@@ -196,3 +228,8 @@ def _claim(job: Job, *, force: bool) -> None:
             )
         )
     write_json(note, {"name": job.variant.name, "seed": job.seed, **recipe})
+
+
+def _differing(before: dict[str, Any], recipe: dict[str, Any]) -> str:
+    other = before.get("data") != recipe["data"]
+    return "other images or captions" if other else "other settings"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,7 +11,7 @@ from medblip.rundir import RunDir
 if TYPE_CHECKING:
     from medblip.metrics import StoredStatistics
 
-__all__ = ["load", "names_of"]
+__all__ = ["load"]
 
 
 def load(path: Path, split: str, references: Path | str | None) -> StoredStatistics:
@@ -60,13 +59,3 @@ def load(path: Path, split: str, references: Path | str | None) -> StoredStatist
     computed = compute(Suite(meteor=False), material)
     table = score_families(computed.families, resamples=0, groups=known.groups)
     return table.stored(known.ids, known.captions)
-
-
-def names_of(paths: Sequence[Path]) -> dict[Path, str]:
-    """Return a short name per system: its file or folder, with the parent where two are equal."""
-    own = [path.resolve() for path in paths]
-    last = [path.name if path.is_dir() else path.stem for path in own]
-    return {
-        path: name if last.count(name) == 1 else f"{whole.parent.name}/{name}"
-        for path, whole, name in zip(paths, own, last, strict=True)
-    }

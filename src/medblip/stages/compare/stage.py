@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from medblip.errors import MedblipError, MetricError, RunError, explain, nearest
-from medblip.files import read_json, write_json
+from medblip.files import read_json, short_names, write_json
 from medblip.progress import track
 from medblip.stages.compare.detail import details
-from medblip.stages.compare.source import load, names_of
+from medblip.stages.compare.source import load
 
 if TYPE_CHECKING:
     from medblip.metrics import StoredStatistics
@@ -111,7 +111,16 @@ def compare(
         )
     loaded = {path: load(path, split, references) for path in [base, *others]}
     called = dict(zip([Path(one) for one in systems], names or (), strict=bool(names)))
-    shown = names_of([base, *others]) | called
+    shown = dict(zip([base, *others], short_names([base, *others]), strict=True)) | called
+    if len(set(shown.values())) < len(shown):
+        raise RunError(
+            explain(
+                "two systems have one name",
+                got=", ".join(shown.values()),
+                expected="a name of its own for each",
+                do="correct the names",
+            )
+        )
     wanted = _wanted(metrics, loaded)
     rows: list[dict[str, Any]] = []
     for path in track(others, "paired tests", len(others), unit="system"):

@@ -80,6 +80,15 @@ def open_run(
 
 
 def _choose(known: list[str], ids: list[str] | None, limit: int, seed: int) -> list[str]:
+    if ids is None and (limit < 1 or seed < 0):
+        raise RunError(
+            message(
+                "no images to explain",
+                got=f"limit {limit}, seed {seed}",
+                expected="at least 1 image, a seed from 0",
+                do="correct it",
+            )
+        )
     if ids is None:
         order = np.random.default_rng(seed).permutation(len(known))[:limit]
         return [known[index] for index in sorted(order)]

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from medblip.errors import DataError, RunError, explain
-from medblip.files import read_json
+from medblip.files import read_json, short_names
 from medblip.rundir import RunDir
 from medblip.schema import SPLITS, Example, read_examples, read_jsonl, read_predictions
 
@@ -102,16 +102,9 @@ def find_split(runs: Sequence[RunDir], wanted: str | None) -> str:
 
 
 def read_systems(runs: Sequence[RunDir], split: str) -> list[System]:
-    """Read all runs; two runs of one name are called by their parent folder too."""
-    names = [run.path.resolve().name for run in runs]
-    return [
-        read_system(
-            run,
-            split,
-            name if names.count(name) == 1 else f"{run.path.resolve().parent.name}/{name}",
-        )
-        for run, name in zip(runs, names, strict=True)
-    ]
+    """Read all runs; those of one name are called by as many parent folders as it takes."""
+    names = short_names([run.path for run in runs])
+    return [read_system(run, split, name) for run, name in zip(runs, names, strict=True)]
 
 
 def read_system(run: RunDir, split: str, name: str) -> System:

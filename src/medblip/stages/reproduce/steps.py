@@ -16,12 +16,13 @@ from pathlib import Path
 from typing import Any
 
 from medblip.errors import ConfigError, MedblipError, RunError, explain, nearest
-from medblip.files import is_younger, read_json, write_json, write_text
+from medblip.files import digest, is_younger, read_json, write_json, write_text
 from medblip.metrics.stored import load_statistics
 from medblip.progress import console
 from medblip.rundir import RunDir
-from medblip.schema import SPLITS, read_jsonl, read_split
+from medblip.schema import read_jsonl
 from medblip.stages.reproduce.claims import claims
+from medblip.stages.reproduce.guards import claim, require_data, require_numbers
 from medblip.stages.reproduce.ledger import Ledger
 from medblip.stages.reproduce.material import describe_data
 from medblip.stages.reproduce.methods import methods
@@ -103,6 +104,7 @@ def reproduce(
         RunError: `out` holds a study with other settings, or a step failed.
     """
     from medblip.stages.ablate import ablate
+    from medblip.stages.ablate.grid import read_grid
 
     started = time.perf_counter()
     variants, others = _scale(scale)
@@ -110,8 +112,12 @@ def reproduce(
         return _planned(variants, others, data, seeds)
     root = Path(out)
     settings = {"scale": scale, "seeds": None if seeds is None else list(seeds), "images": images}
-    _require_data(data, scale)  # before anything is written: a typing error claims no folder
-    _claim(root, settings | {"data": None if data is None else str(Path(data).resolve())}, force)
+    # before anything is written: a typing error claims no folder
+    read_grid(variants, None if seeds is None else tuple(seeds))
+    require_numbers(images, explained, jobs)
+    require_data(data, scale)
+    manifest = None if data is None else digest(Path(data) / "manifest.jsonl")
+    claim(root, settings | {"data": manifest}, force)
     source = Path(data) if data is not None else _drawn(root / "data", images, force=force)
     describe_data(source, root / "study-data.json")
     console().rule("ablation")
@@ -175,46 +181,26 @@ def _scale(name: str) -> tuple[Path, Path | None]:
     return here / variants, None if systems is None else here / systems
 
 
-def _claim(root: Path, settings: dict[str, Any], force: bool) -> None:
-    """Note the settings in `reproduce.json`; refuse to mix two studies in one folder."""
-    note = root / "reproduce.json"
-    before = read_json(note) if note.exists() else {}
-    differing = [key for key in settings if note.exists() and before.get(key) != settings[key]]
-    foreign = not note.exists() and root.exists() and any(root.iterdir())
-    if (differing or foreign) and not force:
-        told = ", ".join(f"{key} {before.get(key)}" for key in differing)
-        raise RunError(
-            explain(
-                f"{root} is taken",
-                got=f"a study with {told}" if differing else "files that are not a study's",
-                expected=", ".join(f"{key} {settings[key]}" for key in differing)
-                or "a new or empty folder, or an unfinished study",
-                do="choose another --out" + (", or add --force to start over" if differing else ""),
-            )
-        )
-    write_json(note, settings)
-
-
-def _require_data(data: Path | str | None, scale: str) -> None:
-    if data is not None:
-        for split in SPLITS:
-            read_split(Path(data), split)
-    elif scale != "demo":
-        raise RunError(
-            explain(
-                "no data set",
-                got=f"scale {scale} without --data",
-                expected="a prepared data set with images, captions and three splits",
-                do="make one with `medblip data prepare`, then name it with --data",
-            )
-        )
-
-
 def _drawn(data: Path, images: int, *, force: bool) -> Path:
-    """Draw phantoms, unless they are there."""
+    """Draw phantoms, unless so many are there.
+
+    Raises:
+        RunError: Something else is there.
+    """
     from medblip.data.phantoms.generate import generate
 
-    if force or not (data / "manifest.jsonl").exists():
+    stats = read_json(data / "stats.json") if (data / "stats.json").exists() else {}
+    ours = {"images", "modalities", "findings", "sides"} <= stats.keys()
+    if data.exists() and any(data.iterdir()) and not ours:
+        raise RunError(
+            explain(
+                f"{data} is taken",
+                got="files that are not phantoms",
+                expected="a new or empty folder, or phantoms",
+                do="choose another --out",
+            )
+        )
+    if force or stats.get("images") != images:
         generate(data, images=images, seed=0, workers=os.cpu_count(), force=True)
     return data
 
@@ -277,7 +263,7 @@ def _explain(
         captions, maps = run.predictions(_SPLIT), run.maps(_SPLIT)
         tested = maps.with_suffix(".faithfulness.json")
         try:
-            if force or not is_younger(maps, captions) or _drawn_ids(maps) != set(shown):
+            if force or not is_younger(maps, captions) or not _are_ours(maps, shown):
                 draw(run.path, data, split=_SPLIT, ids=shown, device=device)
             if name in trained and (force or not _is_tested(tested, captions, limit)):
                 faithfulness(run.path, data, split=_SPLIT, limit=limit, device=device)
@@ -285,16 +271,23 @@ def _explain(
             console().print(f"{name}: {error}", style="yellow", markup=False, soft_wrap=True)
 
 
-def _drawn_ids(maps: Path) -> set[str]:
-    return {image["id"] for image in read_json(maps)["images"]}
+def _are_ours(maps: Path, shown: Sequence[str]) -> bool:
+    """Whether maps are of the gallery's images, in the paper's view."""
+    record = read_json(maps)
+    view = record.get("settings", {}).get("name")
+    return view == "last-mean" and {image["id"] for image in record["images"]} == set(shown)
 
 
 def _is_tested(tested: Path, captions: Path, limit: int) -> bool:
     """Whether the maps of these captions were tested, on as many images."""
     if not is_younger(tested, captions) or not tested.with_suffix(".npz").exists():
         return False
+    from medblip.stages.explain.look import settled_view
+
     there = len(captions.read_text(encoding="utf-8").splitlines())
-    return bool(read_json(tested)["n"] == min(limit, there))
+    wanted = {"n": min(limit, there), "seed": 0, "view": settled_view(None, None, None).words}
+    record = read_json(tested)
+    return all(record.get(key) == value for key, value in wanted.items())
 
 
 def _compare_maps(root: Path, trained: Mapping[str, RunDir]) -> None:

@@ -12,47 +12,25 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import re
-import tomllib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from medblip import config as configuration
 from medblip.config import RunConfig
-from medblip.errors import ConfigError, MedblipError, RunError, explain, nearest
-from medblip.files import read_json, write_json, write_text
+from medblip.errors import MedblipError, RunError, explain
+from medblip.files import digest, read_json, write_json, write_text
 from medblip.progress import console
 from medblip.rundir import RunDir
 from medblip.schema import Prediction, dump_jsonl
+from medblip.stages.systems.listed import SystemSpec, read_list, slug
 
 __all__ = [
     "Studied",
-    "SystemSpec",
     "caption_all",
     "compare_systems",
     "planned",
-    "read_list",
 ]
-
-
-@dataclasses.dataclass(frozen=True)
-class SystemSpec:
-    """One system of a comparison; exactly one of model, run and captions.
-
-    Args:
-        name: What tables call it; its folder is made of it.
-        model: A captioner, used as it is.
-        run: Run directory of `train`.
-        captions: Table `{id, caption}` of any system.
-        set: `section.key=value` strings of how it captions.
-    """
-
-    name: str
-    model: str | None = None
-    run: str | None = None
-    captions: str | None = None
-    set: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -177,7 +155,7 @@ def caption_all(
     failed = []
     for spec in specs:
         console().rule(spec.name)
-        run = RunDir(root / _slug(spec.name))
+        run = RunDir(root / slug(spec.name))
         try:
             new = _captioned(spec, run, data, split, device, allow_upload=allow_upload, force=force)
             if new or not run.scores(split).exists():
@@ -190,63 +168,6 @@ def caption_all(
     return done, failed
 
 
-def read_list(path: Path) -> list[SystemSpec]:
-    """Read the `[[system]]` tables of a TOML file.
-
-    Raises:
-        ConfigError: It is absent or malformed, a key is unknown, a name is used twice, or a system
-            is not exactly one of model, run and captions.
-    """
-    try:
-        found = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise ConfigError(
-            explain(
-                f"{path} cannot be read",
-                got=error,
-                expected="TOML with [[system]] tables",
-                do="correct it; configs/compare_paper.toml is one",
-            )
-        ) from None
-    known = [field.name for field in dataclasses.fields(SystemSpec)]
-    specs = []
-    for number, table in enumerate(found.get("system", []), 1):
-        where = f"{path}, system {number}"
-        if unknown := [key for key in table if key not in known]:
-            raise ConfigError(
-                explain(
-                    f"{where}: unknown key",
-                    got=unknown[0],
-                    expected=", ".join(known),
-                    do=f"did you mean {nearest(unknown[0], known)}?",
-                )
-            )
-        spec = SystemSpec(**table | {"set": tuple(table.get("set", ()))})
-        kinds = [kind for kind in ("model", "run", "captions") if getattr(spec, kind)]
-        if len(kinds) != 1 or not spec.name:
-            raise ConfigError(
-                explain(
-                    f"{where} is not one system",
-                    got=", ".join(kinds) or "none of model, run and captions",
-                    expected="a name, and one of model, run and captions",
-                    do="correct that table",
-                )
-            )
-        specs.append(spec)
-    slugs = [_slug(spec.name) for spec in specs]
-    twice = [spec.name for spec in specs if slugs.count(_slug(spec.name)) > 1]
-    if len(specs) < 2 or twice:
-        raise ConfigError(
-            explain(
-                f"{path} is no list of systems",
-                got=f"two systems called {twice[0]}" if twice else f"{len(specs)} systems",
-                expected="two or more [[system]] tables, each with a name of its own",
-                do="correct it; configs/compare_paper.toml is one",
-            )
-        )
-    return specs
-
-
 def _captioned(
     spec: SystemSpec, run: RunDir, data: Path, split: str, device: str, *, allow_upload: bool,
     force: bool,
@@ -256,10 +177,15 @@ def _captioned(
 
     note = run.path / "system.json"
     settings = json.loads(json.dumps(dataclasses.asdict(spec))) | {"split": split}
-    settings["data"] = str(data.resolve())
+    settings["data"] = digest(data / "manifest.jsonl")
+    # what lies at a path may change: a table that was edited, a run that was trained again
+    source = spec.captions or (f"{spec.run}/train.json" if spec.run else "")
+    settings["content"] = digest(Path(source)) if source else ""
     there = run.predictions(split).exists() and note.exists()
     if there and not force:
         before = {key: read_json(note).get(key) for key in settings}
+        if source and not Path(source).exists():  # what was taken from it stays
+            settings["content"] = before["content"]
         if before == settings:
             return False
         raise RunError(
@@ -366,8 +292,3 @@ def _row(name: str, run: RunDir, split: str) -> dict[str, Any]:
             metric: scores["metrics"][metric] for metric in HEADLINES if metric in scores["metrics"]
         },
     }  # fmt: skip
-
-
-def _slug(name: str) -> str:
-    """Return a folder's name: BLIP, zero-shot -> blip-zero-shot."""
-    return re.sub(r"[^a-z0-9.]+", "-", name.lower()).strip("-.") or "system"
