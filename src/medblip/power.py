@@ -1,8 +1,26 @@
-"""The GPU's own energy counter, where it has one and NVML's Python package is installed."""
+"""What work costs: wall time, and energy where a GPU counts it and NVML's package is installed."""
 
 from __future__ import annotations
 
-__all__ = ["energy_j"]
+import dataclasses
+
+__all__ = ["Cost", "energy_j"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Cost:
+    """What a frozen encoder's one pass over images took.
+
+    Args:
+        seconds: Of wall time.
+        joules: Of the GPU; 0 where nobody counted.
+    """
+
+    seconds: float = 0.0
+    joules: float = 0.0
+
+    def __add__(self, other: Cost) -> Cost:
+        return Cost(self.seconds + other.seconds, self.joules + other.joules)
 
 
 def energy_j(device: str) -> float | None:

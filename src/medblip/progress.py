@@ -115,3 +115,14 @@ class Live:
             line = f"{self._description}: {done}/{self._total}, {text}, ETA {left / 60:.0f} min"
             self._screen.print(line, markup=False, highlight=False, soft_wrap=True)
             self._said = now
+
+
+def time_of(hours: float) -> str:
+    """Write hours so that the digits say something.
+
+    >>> time_of(0.2), time_of(0.001), time_of(30)
+    ('12 min', '4 s', '30.0 h')
+    """
+    if hours >= 1:
+        return f"{hours:.1f} h"
+    return f"{hours * 60:.0f} min" if hours * 60 >= 1 else f"{hours * 3600:.0f} s"

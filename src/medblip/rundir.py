@@ -88,11 +88,7 @@ class RunDir:
             RunError: Something is there and `force` is not given, or somebody is writing there.
         """
         retired = self.replaces
-        if retired.exists() and not self.completion.exists():  # a replacement was killed
-            with self.lock():  # or goes on: then this refuses
-                pass
-            shutil.rmtree(self.path, ignore_errors=True)
-            retired.replace(self.path)
+        self.bring_back()
         occupied = self.path.exists() and any(self.path.iterdir())
         if occupied and not force:
             finished = self.completion.exists()
@@ -117,6 +113,18 @@ class RunDir:
                 retired.replace(self.path)
             raise
         shutil.rmtree(retired, ignore_errors=True)
+
+    def bring_back(self) -> None:
+        """Let a run return that another, killed before it was complete, was to replace.
+
+        Raises:
+            RunError: Somebody is writing there: nothing was killed.
+        """
+        if self.replaces.exists() and not self.completion.exists():
+            with self.lock():
+                pass
+            shutil.rmtree(self.path, ignore_errors=True)
+            self.replaces.replace(self.path)
 
     def forget_replaced(self) -> None:
         """Delete the run that this one, complete by now, was to replace."""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from rich.table import Table
 from rich.text import Text
 
+from medblip.progress import time_of
 from medblip.schema import Score
 
 if TYPE_CHECKING:
@@ -251,7 +252,7 @@ def training_table(planned: Planned) -> Table:
         f"{planned.activations_mb:,.0f} MB kept per pass",
         "feature cache": f"{planned.feature_cache_mb:,.0f} MB on the disk, "
         f"{planned.feature_seconds:,.0f} s once" if cached else "none",
-        "time": f"{planned.seconds_per_step:.3g} s per step, {planned.hours:.3g} h without "
+        "time": f"{planned.seconds_per_step:.3g} s per step, {time_of(planned.hours)} without "
         f"validation ({planned.device}, {planned.precision})",
     }  # fmt: skip
     table = Table(title="What would be trained (nothing was written)", show_header=False)

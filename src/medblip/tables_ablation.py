@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 from rich.table import Table
 from rich.text import Text
 
+from medblip.progress import time_of
+
 if TYPE_CHECKING:
     from medblip.stages.ablate import Ablated
 
@@ -25,13 +27,19 @@ def ablation_tables(result: Ablated) -> list[Table]:
 def _plan(result: Ablated) -> Table:
     table = Table(title=f"{result.runs} trainings, seeds {', '.join(map(str, result.seeds))}")
     table.add_column("variant")
-    for column in ("trained parameters", "steps", "GFLOP per step", "s per step", "hours, one run"):
+    for column in (
+        "trained parameters",
+        "steps",
+        "GFLOP per step",
+        "s per step",
+        "time of one run",
+    ):
         table.add_column(column, justify="right")
     for one in result.variants:
         table.add_row(
             Text(one["name"]), _count(one.get("parameters_trainable")), _count(one.get("steps")),
             _number(one.get("gflop_per_step"), 1), _number(one.get("seconds_per_step"), 3),
-            _number(one.get("hours"), 2),
+            time_of(one["hours"]) if "hours" in one else "",
         )  # fmt: skip
     return table
 
@@ -57,15 +65,16 @@ def _quality(result: Ablated) -> Table:
 
 def _tests(result: Ablated) -> Table:
     table = Table(
-        title="Is it more than chance? CIDEr-D, Holm-corrected over all tests of the file"
+        title=f"Is it more than chance? {result.headline}\n{result.test}; {result.correction}"
     )
-    for column in ("variant", "against", "difference", "95 % interval", "p (Holm)"):
+    for column in ("variant", "against", "difference", "95 % interval", "p", "p (Holm)"):
         table.add_column(column, justify="left" if column in ("variant", "against") else "right")
     for row in result.tests:
-        if row["metric"] == "CIDEr-D":
+        if row["metric"] == result.headline:
             table.add_row(
                 Text(row["variant"]), Text(row["baseline"]), f"{row['difference']:+.3f}",
-                f"{row['ci'][0]:+.3f} to {row['ci'][1]:+.3f}", f"{row['p_holm']:.4f}",
+                f"{row['ci'][0]:+.3f} to {row['ci'][1]:+.3f}", f"{row['p']:.4f}",
+                f"{row['p_holm']:.4f}",
             )  # fmt: skip
     return table
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 from rich.text import Text
+
+from medblip.progress import time_of
 
 if TYPE_CHECKING:
     from medblip.stages.reproduce import Reproduced
@@ -31,12 +34,33 @@ def study_tables(result: Reproduced) -> list[Table | str]:
 
 
 def _plan(result: Reproduced) -> Table:
-    table = Table(title="What would be done")
-    for column in ("captioner", "trained", "hours of one run", "here", "GB in bf16"):
-        table.add_column(column)
-    for one in result.plan:
-        trained = f"{one['runs']} times" if one.get("set") else "as it is"
-        hours = f"{one['hours']:.2f}" if "hours" in one else ""
-        here = {True: "yes", False: "no", None: ""}[one.get("here")]
-        table.add_row(Text(one["name"]), trained, hours, here, str(one.get("bf16_gb", "")))
+    """Columns that nothing fills are left out; the title has the sum."""
+    runs = [one for one in result.plan if "hours" in one]
+    total = sum(one["hours"] * one["runs"] for one in runs)
+    whole = f"; training takes {time_of(total)} in all on this machine" if runs else ""
+    table = Table(title=f"What would be done{whole}")
+    columns: dict[str, Callable[[dict[str, Any]], Any]] = {
+        "captioner": lambda one: Text(one["name"]),
+        "trained": lambda one: _times(one["runs"]) if one.get("set") else "as it is",
+        "trained parameters": lambda one: _number(one.get("parameters_trainable")),
+        "steps": lambda one: _number(one.get("steps")),
+        "GFLOP per step": lambda one: _number(one.get("gflop_per_step")),
+        "time of one run": lambda one: time_of(one["hours"]) if "hours" in one else "",
+        "here": lambda one: {True: "yes", False: "no", None: ""}[one.get("here")],
+        "GB in bf16": lambda one: str(one.get("bf16_gb", "")),
+    }
+    rows = [[cell(one) for cell in columns.values()] for one in result.plan]
+    filled = [at for at in range(len(columns)) if any(str(row[at]) for row in rows)]
+    for at in filled:
+        table.add_column(list(columns)[at])
+    for row in rows:
+        table.add_row(*(row[at] for at in filled))
     return table
+
+
+def _times(count: int) -> str:
+    return "once" if count == 1 else f"{count} times"
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:,.0f}"

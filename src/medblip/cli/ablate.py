@@ -29,7 +29,9 @@ def ablate(
         str, typer.Option(help="Trainings at once: auto (one per GPU) or a number.")
     ] = "auto",
     device: Device = None,
-    meteor: Annotated[bool, typer.Option("--meteor", help="Score METEOR, too.")] = False,
+    meteor: Annotated[
+        bool | None, typer.Option("--meteor/--no-meteor", help="Default: when installed.")
+    ] = None,
     resamples: Annotated[int, typer.Option(help="Of the bootstrap.")] = 10_000,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say what would be trained, and how long it takes.")
@@ -51,4 +53,5 @@ def ablate(
     if not as_json:
         for table in ablation_tables(result):
             print_table(table)
-    finish(result, as_json)
+    if as_json or not dry_run:
+        finish(result, as_json)

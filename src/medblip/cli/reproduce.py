@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Annotated
 
@@ -25,7 +26,10 @@ def reproduce(
         list[int] | None,
         typer.Option("--seed", help="Seed of training (repeatable). Default: the scale's."),
     ] = None,
-    images: Annotated[int, typer.Option("--images", help="How many phantoms to draw.")] = 4000,
+    images: Annotated[
+        int | None,
+        typer.Option("--images", help="How many phantoms to draw, without --data. Default: 4000."),
+    ] = None,
     explained: Annotated[
         int, typer.Option("--explained", help="Images whose maps are tested.")
     ] = 100,
@@ -34,6 +38,9 @@ def reproduce(
     ] = "auto",
     device: Device = None,
     allow_upload: AllowUpload = False,
+    meteor: Annotated[
+        bool | None, typer.Option("--meteor/--no-meteor", help="Default: when installed.")
+    ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say what would be trained and captioned.")
     ] = False,
@@ -49,9 +56,13 @@ def reproduce(
 
     result = run(
         data, out, scale=scale, seeds=seed, images=images, explained=explained, jobs=jobs,
-        device=device or "auto", allow_upload=allow_upload, dry_run=dry_run, force=force,
+        device=device or "auto", allow_upload=allow_upload, meteor=meteor,
+        dry_run=dry_run, force=force,
     )  # fmt: skip
     if not as_json:
         for table in study_tables(result):
             print_table(table)
-    finish(result, as_json)
+    if as_json:
+        finish(result, as_json)
+    elif not dry_run:  # the methods paragraph is long, and stands in the report
+        finish({k: v for k, v in dataclasses.asdict(result).items() if k != "methods"}, as_json)

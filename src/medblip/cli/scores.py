@@ -19,6 +19,7 @@ from medblip.cli.options import (
     finish,
     print_table,
 )
+from medblip.errors import ConfigError, explain
 
 
 class Protocol(enum.StrEnum):
@@ -121,7 +122,9 @@ def compare(
         list[Path],
         typer.Argument(help="Runs, scores.json files, tables of captions; or one list, a .toml."),
     ],
-    baseline: Annotated[Path | None, typer.Option(help="Default: the first.")] = None,
+    baseline: Annotated[
+        Path | None, typer.Option(help="Of a list: a name. Default: the first.")
+    ] = None,
     split: Split = "test",
     references: Annotated[
         Path | None,
@@ -132,7 +135,12 @@ def compare(
     ] = None,
     test: Annotated[Test, typer.Option(help="Which paired test.")] = Test.bootstrap,
     out: Annotated[
-        Path | None, typer.Option("--out", help="JSON file to write; of a list: a folder.")
+        Path | None,
+        typer.Option(
+            "--out",
+            help="JSON file; default: comparison.json beside the baseline, replaced. "
+            "Of a list: a folder.",
+        ),
     ] = None,
     resamples: Annotated[int, typer.Option(help="Or swaps, of each test.")] = 10_000,
     seed: Seed = None,
@@ -157,7 +165,8 @@ def compare(
 
         study = compare_systems(
             systems[0], references or Path("data"), out or Path("runs/compare"), split=split,
-            metrics=metric, resamples=resamples, seed=seed or 0, meteor=meteor,
+            metrics=metric, test=test.value, baseline=None if baseline is None else str(baseline),
+            resamples=resamples, seed=seed or 0, meteor=meteor,
             device=device or "auto", allow_upload=allow_upload, dry_run=dry_run, force=force,
         )  # fmt: skip
         if not as_json:
@@ -167,6 +176,17 @@ def compare(
         if as_json or not dry_run:
             finish(study, as_json)
         return
+    only = {"--meteor": meteor is not None, "--device": device is not None,
+            "--allow-upload": allow_upload, "--dry-run": dry_run, "--force": force}  # fmt: skip
+    if asked := [name for name, given in only.items() if given]:
+        raise ConfigError(
+            explain(
+                "an option that belongs to a list of systems",
+                got=", ".join(asked),
+                expected="a .toml with [[system]] tables",
+                do="leave it out: what is scored already is only compared",
+            )
+        )
     from medblip import compare as run_compare
 
     result = run_compare(

@@ -2,8 +2,10 @@
 
 Two-level bootstrap: each resample draws images (or groups) and, of the trainings, seeds, both with
 replacement; its value is the mean over the drawn seeds of the metric on the drawn images. All
-variants get the same draws, so that differences are paired in both. With few seeds the spread
-between them is itself poorly known: of S seeds the resamples show (S - 1) / S of its variance.
+variants get the same draws, so that differences are paired in both. Drawn from S seeds, the mean
+shows (S - 1) / S of their variance (Davison and Hinkley 1997, section 2.2), so that each draw's
+distance from the mean over seeds is stretched by sqrt(S / (S - 1)). What that cannot mend: the
+spread of two or three seeds is itself poorly known (`MODERATE_SEEDS`).
 """
 
 from __future__ import annotations
@@ -19,7 +21,11 @@ from medblip.metrics.resampling import bootstrap
 from medblip.metrics.significance import PairedTest, check_comparable
 from medblip.metrics.stored import StoredStatistics
 
-__all__ = ["OverSeeds", "over_seeds", "paired_over_seeds"]
+__all__ = ["MODERATE_SEEDS", "OverSeeds", "over_seeds", "paired_over_seeds"]
+
+#: Below so many seeds a test finds differences that are not there more often than it says
+#: (docs/metrics.md has how often).
+MODERATE_SEEDS = 5
 
 _ROUNDING = 1e-12
 
@@ -88,6 +94,8 @@ def over_seeds(
         check_comparable(run, runs[0])
     picks = np.random.default_rng([seed, seeds]).integers(0, seeds, (resamples, seeds))
     share_RS = np.stack([(picks == index).mean(axis=1) for index in range(seeds)], axis=1)
+    if seeds > 1:
+        share_RS = 1 / seeds + (share_RS - 1 / seeds) * (seeds / (seeds - 1)) ** 0.5
     corpus: dict[str, list[float]] = {}
     drawn: dict[str, list[Floats]] = {}
     for run in runs:

@@ -6,6 +6,8 @@ FOLDER/<key>/
 └── 00000.f16     the image tokens of up to 64 images, one after the other, each (P, D)
 ```
 
+Each shard says what it cost, so that a run that finds the cache can still tell its full price.
+
 The key is a hash of everything that decides the numbers: the encoder's weights, the resize and
 normalisation, the images, the precision they were computed in and the type they are kept in. Any
 change is another key, so a cache is never wrong, only unused. fp16 by default: with features of
@@ -19,6 +21,7 @@ import hashlib
 import json
 import math
 import os
+import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -29,6 +32,7 @@ import torch
 
 from medblip.errors import DataError, explain
 from medblip.files import json_text, read_json, resumable_directory, staged_file
+from medblip.power import Cost
 from medblip.progress import console, track
 
 __all__ = ["FeatureCache", "cache_bytes", "cache_name", "compute", "missing_shards", "write_index"]
@@ -54,6 +58,10 @@ class FeatureCache:
         self.tokens, self.width = index["shape"]
         self.dtype = _DTYPES[index["dtype"]]
         self._shards = index["shards"]
+        #: What computing it took, in one process after the other.
+        self.cost = Cost(
+            *(sum(shard.get(name, 0.0) for shard in self._shards) for name in ("seconds", "joules"))
+        )
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             faults = [f for f in pool.map(self._fault, self._shards) if f is not None]
         if faults:
@@ -142,7 +150,8 @@ def missing_shards(folder: Path, images: int) -> Iterator[tuple[Path, list[int]]
 
 def compute(
     encode: Callable[[range], torch.Tensor], images: int, numbers: Sequence[int], folder: Path,
-    *, dtype: str, batch_size: int,
+    *, dtype: str, batch_size: int, processes: int = 1,
+    energy: Callable[[], float | None] = lambda: None,
 ) -> None:  # fmt: skip
     """Write shards.
 
@@ -153,8 +162,11 @@ def compute(
         folder: To write them to.
         dtype: `fp16` or `fp32`.
         batch_size: Images per call of `encode`.
+        processes: That share the work, each on a device of its own: seconds are divided.
+        energy: Joules counted so far; None where nobody counts.
     """
     for number in track(numbers, "features of the frozen encoder", len(numbers), unit="x 64 img"):
+        begun, before = time.perf_counter(), energy()
         rows = range(number * SHARD_ROWS, min((number + 1) * SHARD_ROWS, images))
         parts = [
             encode(rows[start : start + batch_size]).float().cpu().numpy()
@@ -174,7 +186,10 @@ def compute(
         path = folder / f"{number:05d}.{dtype.replace('fp', 'f')}"
         with staged_file(path) as partial:
             kept.tofile(partial)
-        note = {"file": path.name, "rows": len(rows), "crc32": _crc32(path)}
+        note = {"file": path.name, "rows": len(rows), "crc32": _crc32(path),
+                "seconds": round((time.perf_counter() - begun) / processes, 4)}  # fmt: skip
+        if before is not None and (after := energy()) is not None:
+            note["joules"] = round(after - before, 3)
         with staged_file(folder / f"{number:05d}.json") as partial:
             partial.write_text(json_text(note), encoding="utf-8")
 

@@ -26,8 +26,9 @@ def test_it_is_what_a_loop_over_resamples_gives() -> None:
     weights = np.concatenate(list(bootstrap_weights(20, 50, 7)))
     picks = np.random.default_rng([7, 3]).integers(0, 3, (50, 3))
     for drawn, weight, seeds in zip(found.drawn, weights, picks, strict=True):
-        means = [np.average(values_SN[index], weights=weight) for index in seeds]
-        assert drawn == pytest.approx(np.mean(means), abs=1e-12)
+        means = np.average(values_SN, axis=1, weights=weight)
+        stretched = means.mean() + (means[seeds].mean() - means.mean()) * (3 / 2) ** 0.5
+        assert drawn == pytest.approx(stretched, abs=1e-12)
     assert found.per_seed == pytest.approx(values_SN.mean(axis=1))
     assert found.value == pytest.approx(values_SN.mean())
     assert found.sd_seeds == pytest.approx(values_SN.mean(axis=1).std(ddof=1))
@@ -48,6 +49,15 @@ def test_luck_between_seeds_widens_the_interval() -> None:
     width = [high - low for low, high in (calm.ci, moved["m"].ci)]
     assert calm.value == pytest.approx(moved["m"].value)
     assert width[1] > 2 * width[0]
+
+
+@pytest.mark.parametrize("seeds", [2, 3, 8])
+def test_the_spread_is_that_of_a_mean_over_seeds(seeds: int) -> None:
+    """Not (S - 1) / S of it: the plain bootstrap's variance of a mean of S is too small."""
+    luck = np.random.default_rng(seeds).normal(0, 1, seeds)
+    runs = [run(np.full(4, shift)) for shift in luck]
+    found = over_seeds(runs, {"m"}, resamples=20_000, seed=0)["m"]
+    assert found.drawn.std() == pytest.approx(luck.std(ddof=1) / seeds**0.5, rel=0.02)
 
 
 def test_what_is_shared_by_both_cancels_in_the_difference() -> None:

@@ -177,6 +177,17 @@ def test_a_frozen_encoders_features_are_made_once(done: Path) -> None:
     ]
     assert shared[0]["seconds_in_features"] > 0
     assert shared[1]["seconds_in_features"] < 0.5 * shared[0]["seconds_in_features"]
+    assert shared[1]["feature_pass_seconds"] == shared[0]["feature_pass_seconds"] > 0
+
+
+def test_each_training_is_charged_with_the_encoders_pass(done: Path) -> None:
+    """Whoever found the features done would not have had them alone."""
+    record = json.loads((done / "out" / "ablation.json").read_text())
+    decoder = next(one for one in record["variants"] if one["name"] == "decoder")
+    for seed, seconds in enumerate(decoder["seconds_per_seed"]):
+        made = json.loads((done / "out" / f"decoder-{seed}" / "train.json").read_text())
+        assert seconds == pytest.approx(made["seconds"] + made["feature_pass_seconds"], abs=2e-3)
+    assert decoder["seconds_to_best"] < decoder["seconds"]
 
 
 def test_what_is_done_stays(done: Path, data: Path) -> None:

@@ -23,7 +23,14 @@ def quality_against_cost(record: dict[str, Any]) -> str:
     from matplotlib.figure import Figure
 
     metric = record["headline"]
-    with rc_context({"svg.fonttype": "none", "svg.hashsalt": "ablation", "font.size": 9}):
+    with rc_context(
+        {
+            "svg.fonttype": "none",
+            "svg.hashsalt": "ablation",
+            "font.size": 9,
+            "text.parse_math": False,
+        }
+    ):
         figure = Figure(figsize=(5.6, 3.6), layout="constrained")
         axes = figure.add_subplot()
         for index, variant in enumerate(record["variants"]):

@@ -19,6 +19,7 @@ zero_shot = true
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import itertools
 import json
@@ -211,7 +212,9 @@ def _product(path: Path, grid: dict[str, Any]) -> list[dict[str, Any]]:
     return [
         {
             "name": ", ".join(
-                value if isinstance(value, str) else f"{key.split('.')[-1]} {json.dumps(value)}"
+                value
+                if isinstance(value, str)
+                else f"{key.split('.')[-1]} {json.dumps(value, default=str)}"
                 for key, value in zip(grid, values, strict=True)
             ),
             "set": dict(zip(grid, values, strict=True)),
@@ -221,7 +224,7 @@ def _product(path: Path, grid: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def _variant(path: Path, base: dict[str, Any], table: dict[str, Any]) -> Variant:
-    settings = json.loads(json.dumps(base))
+    settings = copy.deepcopy(base)
     for dotted, value in table.get("set", {}).items():
         section, dot, key = dotted.partition(".")
         if not dot or section not in SECTIONS or dotted in ("data.root", "train.seed"):

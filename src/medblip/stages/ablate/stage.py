@@ -15,6 +15,7 @@ from typing import Any
 
 from medblip.errors import ConfigError, MetricError, explain, nearest
 from medblip.files import lock, read_json, write_json, write_text
+from medblip.metrics.seeds import MODERATE_SEEDS
 from medblip.metrics.stored import load_statistics
 from medblip.progress import track
 from medblip.rundir import RunDir
@@ -41,6 +42,9 @@ class Ablated:
         ablation_file: JSON of all of it; CSV and chart lie beside it. "" for a dry run.
         chart: SVG; "" for a dry run.
         baseline: What all others are tested against.
+        headline: The metric by which the others are tested against each other, too.
+        test: Which, over what, how many resamples.
+        correction: Over how many tests.
         seeds: Of training.
         n: Images.
         variants: As in the file; of a dry run name, parameters, steps, GFLOP, seconds per step and
@@ -52,6 +56,9 @@ class Ablated:
     ablation_file: str
     chart: str
     baseline: str
+    headline: str
+    test: str
+    correction: str
     seeds: tuple[int, ...]
     n: int
     variants: tuple[dict[str, Any], ...]
@@ -69,7 +76,7 @@ def ablate(
     metrics: Sequence[str] | None = None,
     jobs: int | str = "auto",
     device: str | None = None,
-    meteor: bool = False,
+    meteor: bool | None = None,
     resamples: int = 10_000,
     resampling_seed: int = 0,
     dry_run: bool = False,
@@ -83,7 +90,8 @@ def ablate(
         out: Folder for one run directory per variant and seed, and the tables.
         seeds: Instead of the file's.
         split: Captioned and scored.
-        metrics: Names; None: the headline metrics that all runs have.
+        metrics: Names; None: the headline metrics that all runs have. The headline of tables and
+            chart is CIDEr-D, or the first name where it is not among them.
         jobs: Trainings at once: `auto` is one per GPU, one without.
         device: As `train.device`, with one training at a time.
         meteor: As `evaluate`.
@@ -128,16 +136,17 @@ def ablate(
         }
         wanted = _metrics(runs, split, metrics)
         values = quality(grid, runs, wanted, split=split, resamples=resamples, seed=resampling_seed)
-        rows = tests(grid, values, wanted)
+        headline = HEADLINE if HEADLINE in wanted else wanted[0]
+        rows = tests(grid, values, wanted, headline)
         first = grid.variants[0].name
         record: dict[str, Any] = {
             "split": split,
             "baseline": grid.baseline,
-            "headline": HEADLINE,
+            "headline": headline,
             "n": read_json(runs[first][0].scores(split))["n"],
             "seeds": list(grid.seeds),
-            "test": f"paired bootstrap over images and seeds, {resamples} resamples, "
-            f"seed {resampling_seed}",
+            "test": f"paired bootstrap over {_drawn(runs[first][0], split, len(grid.seeds))}, "
+            f"{resamples} resamples, seed {resampling_seed}",
             "correction": f"Holm over {len(rows)} tests",
             "variants": [
                 {
@@ -165,7 +174,7 @@ def ablate(
         write_text(root / "ablation.svg", quality_against_cost(record))
     return Ablated(
         ablation_file=str(target), chart=str(root / "ablation.svg"), baseline=grid.baseline,
-        seeds=grid.seeds, n=record["n"], variants=tuple(record["variants"]), tests=tuple(rows),
+        headline=headline, test=record["test"], correction=record["correction"], seeds=grid.seeds, n=record["n"], variants=tuple(record["variants"]), tests=tuple(rows),
         runs=sum(not job.variant.zero_shot for job in work),
     )  # fmt: skip
 
@@ -222,7 +231,17 @@ def _metrics(runs: dict[str, list[RunDir]], split: str, wanted: Sequence[str] | 
                 do=f"did you mean {nearest(absent[0], common)}?",
             )
         )
-    return list(wanted)
+    return list(dict.fromkeys(wanted))
+
+
+def _drawn(run: RunDir, split: str, seeds: int) -> str:
+    """Say what the bootstrap draws: images or their groups (patients), and seeds."""
+    grouped = load_statistics(run.scores(split).with_suffix(".npz")).groups is not None
+    what = "groups of images" if grouped else "images"
+    if seeds == 1:
+        return f"{what} (one seed: luck of training is in no interval)"
+    few = f" ({seeds}: few, so that p is too small)" if seeds < MODERATE_SEEDS else ""
+    return f"{what} and seeds{few}"
 
 
 def _gflop(variant: Variant, work: Sequence[Job], run: RunDir) -> float | None:
@@ -254,6 +273,7 @@ def _planned(grid: Grid, work: Sequence[Job]) -> Ablated:
             }  # fmt: skip
         rows.append(row)
     return Ablated(
-        ablation_file="", chart="", baseline=grid.baseline, seeds=grid.seeds, n=0,
+        ablation_file="", chart="", baseline=grid.baseline, headline="", test="", correction="",
+        seeds=grid.seeds, n=0,
         variants=tuple(rows), tests=(), runs=sum(not job.variant.zero_shot for job in work),
     )  # fmt: skip

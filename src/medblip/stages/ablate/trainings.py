@@ -60,7 +60,7 @@ def jobs_of(grid: Grid, data: Path, out: Path, device: str | None) -> list[Job]:
     return jobs
 
 
-def run_one(job: Job, *, split: str, meteor: bool, force: bool) -> None:
+def run_one(job: Job, *, split: str, meteor: bool | None, force: bool) -> None:
     """Train, caption and score, as far as that is not done.
 
     Raises:
@@ -71,6 +71,8 @@ def run_one(job: Job, *, split: str, meteor: bool, force: bool) -> None:
     from medblip.stages.train import train
 
     run, variant = job.run, job.variant
+    if not run.config.exists():  # a forced call was killed before its run could go on
+        run.bring_back()
     _claim(job, force=force)
     finished = run.completion.exists()
     if not variant.zero_shot and (force or not finished or not _is_of(job)):
@@ -93,7 +95,7 @@ def run_one(job: Job, *, split: str, meteor: bool, force: bool) -> None:
 
 
 def run_all(
-    jobs: Sequence[Job], *, split: str, meteor: bool, at_once: int, gpus: int, force: bool
+    jobs: Sequence[Job], *, split: str, meteor: bool | None, at_once: int, gpus: int, force: bool
 ) -> None:
     """Do every job; several at once as processes, each on a GPU of its own.
 
@@ -152,7 +154,7 @@ def _in_threads(work: Callable[[Job], None], jobs: Sequence[Job], at_once: int) 
             done.result()
 
 
-def _child(job: Job, split: str, meteor: bool, force: bool, gpu: int | None) -> str | None:
+def _child(job: Job, split: str, meteor: bool | None, force: bool, gpu: int | None) -> str | None:
     """Do a job in a process of its own; return what went wrong."""
     from medblip.stages.ablate import child
 
@@ -185,7 +187,13 @@ def _recipe(job: Job) -> dict[str, object]:
 
 def _is_of(job: Job) -> bool:
     """Whether a finished training is of this recipe; what the captioner itself settled may be."""
-    made, wanted = read_json(job.run.config), configuration.dump(job.cfg)
+    from medblip.models.captioner import settled
+
+    made, cfg = read_json(job.run.config), job.cfg
+    asked = cfg.model.revision
+    if asked is not None and made.get("model", {}).get("revision") != asked:  # a branch or a tag
+        cfg = dataclasses.replace(cfg, model=settled(cfg.model))
+    wanted = configuration.dump(cfg)
     for settings in (made, wanted):
         settings["train"].pop("device")
         settings["data"].pop("root")

@@ -42,7 +42,7 @@ def load(path: Path, split: str, references: Path | str | None) -> StoredStatist
                 do="check the path",
             )
         )
-    if path.with_suffix(".npz").exists():
+    if path.suffix == ".json" and path.with_suffix(".npz").exists():  # a table may have changed
         return load_statistics(path.with_suffix(".npz"))
     if references is None:
         raise RunError(

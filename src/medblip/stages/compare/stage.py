@@ -74,7 +74,8 @@ def compare(
 
     Args:
         systems: Run directories with scores of that split, `scores.json` files of `evaluate`, or,
-            with `references`, tables of captions; all of the same images.
+            with `references`, tables of captions; all of the same images. One named twice counts
+            once.
         baseline: One of them; None: the first.
         split: Which split of a run or a data set.
         references: Data set or table against which tables of captions are scored.
@@ -99,7 +100,8 @@ def compare(
         metrics = [metrics]
     _check(test, resamples, seed)
     base = Path(baseline if baseline is not None else systems[0])
-    others = [Path(one) for one in systems if Path(one).resolve() != base.resolve()]
+    each = {Path(one).resolve(): Path(one) for one in reversed(systems)}  # twice is once
+    others = [path for whole, path in reversed(each.items()) if whole != base.resolve()]
     if not others:
         raise RunError(
             explain(
@@ -219,8 +221,17 @@ def _refuse_foreign(target: Path) -> None:
 def _wanted(metrics: Sequence[str] | None, loaded: dict[Path, StoredStatistics]) -> frozenset[str]:
     """Return the names to test, all of which every system has."""
     common = frozenset.intersection(*(frozenset(_values(system)) for system in loaded.values()))
+    if metrics is None and not (found := common.intersection(HEADLINES)):
+        raise MetricError(
+            explain(
+                "no headline metric to compare by",
+                got=", ".join(sorted(common)) or "no metric that every system has",
+                expected=f"one of {', '.join(HEADLINES)}",
+                do="name metrics with --metric, or `--metric all`",
+            )
+        )
     if metrics is None:
-        return common.intersection(HEADLINES)
+        return found
     if list(metrics) == ["all"]:
         return common
     absent = [name for name in metrics if name not in common]

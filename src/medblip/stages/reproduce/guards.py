@@ -24,7 +24,10 @@ def claim(root: Path, settings: dict[str, Any], force: bool) -> None:
     note = root / "reproduce.json"
     before = read_json(note) if note.exists() else {}
     differing = [key for key in settings if note.exists() and before.get(key) != settings[key]]
-    foreign = not note.exists() and root.exists() and any(root.iterdir())
+    torn = f"{note.name}.partial"  # of a study that was killed as it began
+    foreign = (
+        not note.exists() and root.exists() and any(one.name != torn for one in root.iterdir())
+    )
     if foreign or (differing and not force):  # what is not a study's is never written over
         told = ", ".join(f"{key} {before.get(key)}" for key in differing)
         raise RunError(
@@ -39,14 +42,14 @@ def claim(root: Path, settings: dict[str, Any], force: bool) -> None:
     write_json(note, settings)
 
 
-def require_numbers(images: int, explained: int, jobs: int | str) -> None:
+def require_numbers(images: int | None, explained: int, jobs: int | str) -> None:
     """Refuse numbers that no study can be made with.
 
     Raises:
         ConfigError: One of them is out of range.
     """
     good_jobs = jobs == "auto" or (str(jobs).isdecimal() and int(jobs) >= 1)
-    if images < _FEWEST or explained < 1 or not good_jobs:
+    if (images is not None and images < _FEWEST) or explained < 1 or not good_jobs:
         raise ConfigError(
             explain(
                 "a study that cannot be made",
@@ -57,13 +60,23 @@ def require_numbers(images: int, explained: int, jobs: int | str) -> None:
         )
 
 
-def require_data(data: Path | str | None, scale: str) -> None:
-    """Refuse a data set that is not there or lacks a split.
+def require_data(data: Path | str | None, scale: str, images: int | None) -> None:
+    """Refuse a data set that is not there or lacks a split, or a number of phantoms beside one.
 
     Raises:
         DataError: It does.
+        ConfigError: Phantoms are to be counted where none are drawn.
         RunError: None is named where phantoms will not do.
     """
+    if data is not None and images is not None:
+        raise ConfigError(
+            explain(
+                "--images belongs to phantoms that are drawn",
+                got=f"--images {images} with --data {data}",
+                expected="one of them; a study takes every image of a data set",
+                do="leave one out, or prepare a smaller data set",
+            )
+        )
     if data is not None:
         for split in SPLITS:
             read_split(Path(data), split)

@@ -7,13 +7,10 @@ from typing import Any
 
 from medblip.stages.reproduce.ledger import Ledger
 
-__all__ = ["methods"]
+__all__ = ["methods", "regime"]
 
-_REGIMES = {
-    "full": "everything",
-    "decoder": "the text decoder alone",
-    "encoder": "the vision encoder alone",
-}
+#: Variant -> what it trains, and its parameters; `alone` where nothing else does.
+_REGIMES = {"full": "everything", "decoder": "the text decoder", "encoder": "the vision encoder"}
 
 
 def methods(ledger: Ledger, *, split: str, runs: Mapping[str, str]) -> str:
@@ -28,7 +25,7 @@ def methods(ledger: Ledger, *, split: str, runs: Mapping[str, str]) -> str:
     sentences = [
         _data(ledger, split),
         _training(ledger, run),
-        _regimes(ledger, runs),
+        _regimes(ledger, runs, run),
         _decoding(ledger, run, split),
         _scoring(ledger, run, split),
         _machine(ledger, run),
@@ -87,17 +84,53 @@ def _select(settings: Mapping[str, Any]) -> str:
     return select if isinstance(select, str) else " + ".join(select)
 
 
-def _regimes(ledger: Ledger, runs: Mapping[str, str]) -> str:
+def regime(ledger: Ledger, name: str, run: str) -> str:
+    """Return in words what a variant trains: its preset, and what rules add to that.
+
+    Args:
+        ledger: Of the study's folder.
+        name: `full`, `decoder` or `encoder`.
+        run: Its run directory, relative to the folder.
+    """
+    file = f"{run}/config.json"
+    rules = ledger.read(file)["freeze"]["rules"]
+    if not rules:
+        return _REGIMES[name] + " alone" * (name != "full")
+    added = "; ".join(
+        f"what the rule {pattern} names at {_at(ledger, file, place)}"
+        for place, (pattern, _) in enumerate(rules)
+    )
+    return f"{_REGIMES[name]} with {added}"
+
+
+def _at(ledger: Ledger, file: str, place: int) -> str:
+    """Return the rate of a rule: a number, 0 for frozen."""
+    return f"the rate {ledger.tell(file, 'freeze', 'rules', place, 1, form='g')}"
+
+
+def _own_rate(ledger: Ledger, run: str, full: str) -> str:
+    """Say where a variant's encoder learns at another rate than that of full fine-tuning."""
+    own, usual = (ledger.read(f"{one}/config.json")["optim"]["vision_factor"]
+                  for one in (run, full))  # fmt: skip
+    if own == usual:
+        return ""
+    told = ledger.tell(f"{run}/config.json", "optim", "vision_factor", form="g")
+    return f", the encoder's rate times {told}"
+
+
+def _regimes(ledger: Ledger, runs: Mapping[str, str], run: str) -> str:
     trained = [name for name in runs if name in _REGIMES]
     told = [
-        f"{_REGIMES[name]} ({ledger.tell(f'{runs[name]}/train.json', 'parameters_trainable', form=',')} parameters)"  # noqa: E501
+        f"{regime(ledger, name, runs[name])} "
+        f"({ledger.tell(f'{runs[name]}/train.json', 'parameters_trainable', form=',')} parameters"
+        f"{_own_rate(ledger, runs[name], run)})"
         for name in trained
     ]
     file = "ablation/ablation.json"
     seeds = ledger.read(file)["seeds"]
     listed = ", ".join(ledger.tell(file, "seeds", index, form="d") for index in range(len(seeds)))
     number = "seed" if len(seeds) == 1 else "seeds"
-    return f"We trained {'; '.join(told)}; each with the {number} {listed}."
+    return f"We trained {'; '.join(told)}, each with the {number} {listed}."
 
 
 def _decoding(ledger: Ledger, run: str, split: str) -> str:

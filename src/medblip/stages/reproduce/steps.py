@@ -34,7 +34,6 @@ SCALES = {"demo": ("demo.toml", None), "base": ("base.toml", "base-systems.toml"
 #: Phantoms that are drawn when the scale is `demo` and no data set is named.
 _PHANTOMS = 4000
 _SPLIT = "test"
-_TITLES = {"demo": "The study on phantoms", "base": "The study"}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -72,11 +71,12 @@ def reproduce(
     *,
     scale: str = "demo",
     seeds: Sequence[int] | None = None,
-    images: int = _PHANTOMS,
+    images: int | None = None,
     explained: int = 100,
     jobs: int | str = "auto",
     device: str = "auto",
     allow_upload: bool = False,
+    meteor: bool | None = None,
     dry_run: bool = False,
     force: bool = False,
 ) -> Reproduced:
@@ -89,11 +89,12 @@ def reproduce(
         scale: `demo` (the bundled captioner, three seeds, minutes on a CPU) or `base` (BLIP-base
             and the paper's other captioners, one GPU).
         seeds: Of training; None: the scale's.
-        images: How many phantoms to draw.
+        images: How many phantoms to draw; None: 4,000.
         explained: Images whose maps are tested.
         jobs: As `ablate`.
         device: As `train.device`.
         allow_upload: Let images leave this machine, for remote captioners.
+        meteor: As `evaluate`: None: where it is installed.
         dry_run: Say what would be trained and captioned, and how long training takes; write
             nothing.
         force: Do everything again.
@@ -108,33 +109,37 @@ def reproduce(
 
     started = time.perf_counter()
     variants, others = _scale(scale)
-    if dry_run:
-        return _planned(variants, others, data, seeds)
-    root = Path(out)
-    settings = {"scale": scale, "seeds": None if seeds is None else list(seeds), "images": images}
     # before anything is written: a typing error claims no folder
     read_grid(variants, None if seeds is None else tuple(seeds))
     require_numbers(images, explained, jobs)
-    require_data(data, scale)
+    require_data(data, scale, images)
+    if dry_run:
+        return _planned(variants, others, data, seeds)
+    root = Path(out)
+    images = images or _PHANTOMS
+    settings = {"scale": scale, "seeds": None if seeds is None else list(seeds), "images": images}
     manifest = None if data is None else digest(Path(data) / "manifest.jsonl")
     claim(root, settings | {"data": manifest}, force)
     source = Path(data) if data is not None else _drawn(root / "data", images, force=force)
     describe_data(source, root / "study-data.json")
+    phantoms = read_json(root / "study-data.json")["synthetic"]
     console().rule("ablation")
     ablation = ablate(
-        variants, source, root / "ablation", seeds=seeds, jobs=jobs, device=device, force=force
-    )
+        variants, source, root / "ablation", seeds=seeds, jobs=jobs, device=device, meteor=meteor,
+        force=force,
+    )  # fmt: skip
     trained = _first_runs(root, Path(ablation.ablation_file))
     systems, failed = _caption_others(
-        root, others, source, device, allow_upload=allow_upload, force=force
+        root, others, source, device, allow_upload=allow_upload, meteor=meteor, force=force
     )
     every = {**trained, **systems}
-    compared = _compare(root, every)
+    compared = _compare(root, every, source)
     console().rule("attention maps")
     _explain(root, source, every, trained, explained, device, force=force)
     _compare_maps(root, trained)
-    study = _judge(root, trained)
-    pages = _write(root, source, every, compared, title=_TITLES[scale])
+    study = _judge(root, trained, every)
+    title = "The study on phantoms" if phantoms else "The study"
+    pages = _write(root, source, every, compared, title=title)
     return Reproduced(
         **pages, ablation=ablation.ablation_file, comparison=str(compared or ""),
         claims=tuple(study["claims"]), methods=study["methods"], failed=tuple(failed),
@@ -214,7 +219,14 @@ def _first_runs(root: Path, ablation: Path) -> dict[str, RunDir]:
 
 
 def _caption_others(
-    root: Path, listed: Path | None, data: Path, device: str, *, allow_upload: bool, force: bool
+    root: Path,
+    listed: Path | None,
+    data: Path,
+    device: str,
+    *,
+    allow_upload: bool,
+    meteor: bool | None,
+    force: bool,
 ) -> tuple[dict[str, RunDir], list[dict[str, str]]]:
     """Caption and score the captioners that are not fine-tuned; those that cannot be are told."""
     if listed is None:
@@ -223,11 +235,11 @@ def _caption_others(
 
     return caption_all(
         read_list(listed), data, root / "systems", split=_SPLIT, device=device,
-        allow_upload=allow_upload, force=force, meteor=False,
+        allow_upload=allow_upload, force=force, meteor=meteor,
     )  # fmt: skip
 
 
-def _compare(root: Path, every: Mapping[str, RunDir]) -> Path | None:
+def _compare(root: Path, every: Mapping[str, RunDir], data: Path) -> Path | None:
     """Test everything against the fine-tuned captioner."""
     from medblip.stages.compare import compare
 
@@ -239,6 +251,7 @@ def _compare(root: Path, every: Mapping[str, RunDir]) -> Path | None:
         baseline=every["full"].path,
         out=target,
         split=_SPLIT,
+        references=data,
     )
     return target
 
@@ -260,6 +273,7 @@ def _explain(
 
     shown = gallery_ids(data, _SPLIT, [run.path for run in every.values()])
     for name, run in every.items():
+        console().print(f"maps of {name}", markup=False)
         captions, maps = run.predictions(_SPLIT), run.maps(_SPLIT)
         tested = maps.with_suffix(".faithfulness.json")
         try:
@@ -322,12 +336,15 @@ def _compare_maps(root: Path, trained: Mapping[str, RunDir]) -> None:
     write_json(target, record)
 
 
-def _judge(root: Path, trained: Mapping[str, RunDir]) -> dict[str, Any]:
+def _judge(
+    root: Path, trained: Mapping[str, RunDir], every: Mapping[str, RunDir]
+) -> dict[str, Any]:
     """Write `study.json`: the paper's claims, the methods, and where each number is from."""
     runs = {name: run.path.relative_to(root).as_posix() for name, run in trained.items()}
     ledger = Ledger(root)
     judged = claims(ledger, split=_SPLIT, runs=runs)
     study = {
+        "runs": [run.path.relative_to(root).as_posix() for run in every.values()],
         "claims": [dataclasses.asdict(one) for one in judged],
         "methods": methods(ledger, split=_SPLIT, runs=runs),
         "numbers": [dataclasses.asdict(one) for one in dict.fromkeys(ledger.numbers)],

@@ -14,12 +14,12 @@ import dataclasses
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from medblip import config as configuration
 from medblip.config import RunConfig
-from medblip.errors import MedblipError, RunError, explain
-from medblip.files import digest, read_json, write_json, write_text
+from medblip.errors import ConfigError, MedblipError, RunError, explain, nearest
+from medblip.files import digest, is_younger, read_json, write_json, write_text
 from medblip.progress import console
 from medblip.rundir import RunDir
 from medblip.schema import Prediction, dump_jsonl
@@ -62,6 +62,8 @@ def compare_systems(
     *,
     split: str = "test",
     metrics: Sequence[str] | None = None,
+    test: Literal["bootstrap", "randomisation"] = "bootstrap",
+    baseline: str | None = None,
     resamples: int = 10_000,
     seed: int = 0,
     meteor: bool | None = None,
@@ -70,7 +72,7 @@ def compare_systems(
     dry_run: bool = False,
     force: bool = False,
 ) -> Studied:
-    """Caption a split with every system of a list, score them, test them against the first.
+    """Caption a split with every system of a list, score them, test them against one.
 
     What is done stays: a repeated call goes on. A system that cannot be captioned is told and left
     out; the others are compared.
@@ -81,6 +83,8 @@ def compare_systems(
         out: Folder for one run directory per system, `comparison.json` and `report.html`.
         split: Of the data set.
         metrics: As `compare`.
+        test: As `compare`.
+        baseline: Name of a system; None: the first that could be captioned.
         resamples: As `compare`.
         seed: As `compare`.
         meteor: As `evaluate`.
@@ -90,10 +94,11 @@ def compare_systems(
         force: Caption and score again what is there.
 
     Raises:
-        ConfigError: The list is malformed.
-        RunError: Fewer than two systems could be captioned.
+        ConfigError: The list is malformed, or has no such baseline.
+        RunError: The baseline could not be captioned, or fewer than two systems could be captioned.
     """
     specs, root = read_list(Path(config)), Path(out)
+    _require_named(baseline, [spec.name for spec in specs])
     if dry_run:
         return Studied(
             report="", comparison="", baseline="", rows=tuple(planned(spec) for spec in specs)
@@ -105,31 +110,43 @@ def compare_systems(
         specs, Path(data), root, split=split, device=device, allow_upload=allow_upload,
         force=force, meteor=meteor,
     )  # fmt: skip
-    if len(done) < 2:
+    if len(done) < 2 or baseline not in {None, *done}:
         raise RunError(
             explain(
                 "nothing to compare",
                 got="; ".join(
                     f"{one['system']}: {one['reason'].splitlines()[0]}" for one in failed
                 ),
-                expected="captions of two systems or more",
+                expected="captions of two systems or more, the baseline among them",
                 do="mend these, then repeat the command: what is done stays",
             )
         )
     paths = [run.path for run in done.values()]
     compared = compare(
-        paths, split=split, metrics=metrics, out=root / "comparison.json", resamples=resamples,
-        references=data, seed=seed,
+        paths, None if baseline is None else done[baseline].path, split=split, metrics=metrics,
+        test=test, out=root / "comparison.json", resamples=resamples, references=data, seed=seed,
     )  # fmt: skip
     page = report(
         paths, data=data, split=split, out=root / "report.html",
         comparison=str(compared.comparison_file), title="Comparison of captioners",
     )  # fmt: skip
     return Studied(
-        report=str(page), comparison=str(compared.comparison_file), baseline=next(iter(done)),
+        report=str(page), comparison=str(compared.comparison_file), baseline=baseline or next(iter(done)),
         rows=tuple(_row(name, run, split) for name, run in done.items()),
         tests=tuple(compared.rows), failed=tuple(failed),
     )  # fmt: skip
+
+
+def _require_named(baseline: str | None, names: Sequence[str]) -> None:
+    if baseline is not None and baseline not in names:
+        raise ConfigError(
+            explain(
+                "the list has no such system",
+                got=f"--baseline {baseline}",
+                expected=", ".join(names),
+                do=f"did you mean {nearest(baseline, names)}?",
+            )
+        )
 
 
 def caption_all(
@@ -157,8 +174,10 @@ def caption_all(
         console().rule(spec.name)
         run = RunDir(root / slug(spec.name))
         try:
-            new = _captioned(spec, run, data, split, device, allow_upload=allow_upload, force=force)
-            if new or not run.scores(split).exists():
+            _captioned(spec, run, data, split, device, allow_upload=allow_upload, force=force)
+            scores = run.scores(split)
+            stale = not is_younger(scores, run.predictions(split))
+            if stale or (meteor and "METEOR" not in read_json(scores)["metrics"]):
                 evaluate(run.path, data, split=split, meteor=meteor, device=device, force=True)
         except MedblipError as error:
             failed.append({"system": spec.name, "reason": str(error)})
@@ -171,8 +190,11 @@ def caption_all(
 def _captioned(
     spec: SystemSpec, run: RunDir, data: Path, split: str, device: str, *, allow_upload: bool,
     force: bool,
-) -> bool:  # fmt: skip
-    """Put a system's captions into its folder; False: they are there, of the same system."""
+) -> None:  # fmt: skip
+    """Put a system's captions into its folder, unless they are there, of the same system.
+
+    What the folder is for is noted first: captions that are older than the note are another's.
+    """
     from medblip.stages.caption import caption
 
     note = run.path / "system.json"
@@ -181,13 +203,23 @@ def _captioned(
     # what lies at a path may change: a table that was edited, a run that was trained again
     source = spec.captions or (f"{spec.run}/train.json" if spec.run else "")
     settings["content"] = digest(Path(source)) if source else ""
-    there = run.predictions(split).exists() and note.exists()
+    if not note.exists() and run.path.exists() and any(run.path.iterdir()):
+        raise RunError(
+            explain(
+                f"{run.path} is taken",
+                got="files that no comparison put there",
+                expected=f"a new or empty folder for {spec.name}",
+                do="choose another --out",
+            )
+        )
+    before = {key: read_json(note).get(key) for key in settings} if note.exists() else {}
+    if before and source and not Path(source).exists():  # what was taken from it stays
+        settings["content"] = before["content"]
+    made = run.predictions(split)
+    there = is_younger(made, note) and is_younger(made.with_suffix(".json"), note)
     if there and not force:
-        before = {key: read_json(note).get(key) for key in settings}
-        if source and not Path(source).exists():  # what was taken from it stays
-            settings["content"] = before["content"]
         if before == settings:
-            return False
+            return
         raise RunError(
             explain(
                 f"{run.path} holds the captions of another system",
@@ -196,6 +228,8 @@ def _captioned(
                 do="choose another --out, or add --force to caption it again",
             )
         )
+    if force or before != settings:
+        write_json(note, settings)
     if spec.captions is not None:
         _from_table(spec, Path(spec.captions), run, data, split)
     elif spec.run is not None:
@@ -205,8 +239,6 @@ def _captioned(
             run.path, data, split=split, model=spec.model, overrides=spec.set, device=device,
             force=True, allow_upload=allow_upload,
         )  # fmt: skip
-    write_json(note, settings)
-    return True
 
 
 def _from_table(spec: SystemSpec, table: Path, run: RunDir, data: Path, split: str) -> None:
@@ -246,15 +278,15 @@ def _from_run(
                 do="finish it, or take it out of the list",
             )
         )
+    for name in ("config.json", "trainable.json", "environment.json", "train.json"):
+        if (file := trained / name).exists():
+            write_text(run.path / name, file.read_text(encoding="utf-8"))
     caption(
         trained, data, split=split, overrides=spec.set, device=device, force=True,
         out=run.predictions(split),
     )  # fmt: skip
     beside = run.predictions(split)
     beside.with_name(beside.name + ".meta.json").replace(beside.with_suffix(".json"))
-    for name in ("config.json", "trainable.json", "environment.json", "train.json"):
-        if (file := trained / name).exists():
-            write_text(run.path / name, file.read_text(encoding="utf-8"))
 
 
 def planned(spec: SystemSpec) -> dict[str, Any]:

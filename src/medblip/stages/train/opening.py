@@ -85,7 +85,7 @@ def _build(cfg: RunConfig, run: RunDir, engine: Engine, checkpoint: Path | None)
     if engine.is_main:  # those that are kept, the one that is being written, and the best
         require_space(run.path, one * cfg.train.keep_checkpoints + one + 4 * parameters)
     position = restore_position(checkpoint) if checkpoint else Position()
-    in_features_s = cache_features(cfg, captioner, engine, [learn, watch])
+    in_features_s, feature_pass = cache_features(cfg, captioner, engine, [learn, watch])
     if engine.world > 1 and engine.sharding == "fsdp":  # before the optimizer: it holds shares
         objective = engine.prepare(Objective(captioner))
         optimizer = build_optimizer(cfg, captioner, rates, engine.device)
@@ -106,7 +106,7 @@ def _build(cfg: RunConfig, run: RunDir, engine: Engine, checkpoint: Path | None)
         run.cut_metrics(lambda row: False)
     return Session(
         cfg, run, engine, captioner, matches, learn, watch, objective, optimizer, position,
-        in_features_s,
+        in_features_s, feature_pass,
     )  # fmt: skip
 
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from medblip.config import RunConfig
 from medblip.errors import DataError
 from medblip.files import require_space
+from medblip.power import Cost, energy_j
 from medblip.progress import console
 
 if TYPE_CHECKING:
@@ -118,26 +119,31 @@ def load_part(cfg: RunConfig, captioner: Captioner, split: str, *, build: bool =
 
 def cache_features(
     cfg: RunConfig, captioner: Captioner, engine: Engine, parts: Sequence[Part]
-) -> float:
-    """Run a frozen encoder once over every image, or find that it was done; return seconds.
+) -> tuple[float, Cost]:
+    """Run a frozen encoder once over every image, or find that it was done.
+
+    Returns:
+        Seconds that this took here, and what the pass cost whoever made it.
 
     Full fine-tuning must run the encoder at every step; with a frozen one its output is a constant.
     """
     begun = time.perf_counter()
     setting = cfg.train.feature_cache
     if captioner.encoder_trains or setting == "off":
-        return 0.0
+        return 0.0, Cost()
     folder = Path(cfg.data.root) / "features" if setting == "auto" else Path(setting)
     captioner.network.eval()
     tokens, width = captioner.feature_shape
     keys = [_key(cfg, captioner, engine, part, tokens, width) for part in parts]
     if not engine.from_main(engine.is_main and _has_room(setting, folder, keys)):
-        return 0.0
+        return 0.0, Cost()
+    cost = Cost()
     for part, key in zip(parts, keys, strict=True):
         cache = _open_or_compute(cfg, captioner, engine, part, folder, key)
         part.resident = cache.on_device(engine.device)
         part.features = cache
-    return time.perf_counter() - begun
+        cost += cache.cost
+    return time.perf_counter() - begun, cost
 
 
 def _key(
@@ -206,7 +212,8 @@ def _open_or_compute(
         filled, numbers = engine.from_main(opened)
         features.compute(
             encode, key["count"], numbers[engine.rank :: engine.world], filled,
-            dtype=key["dtype"], batch_size=cfg.decode.batch_size,
+            dtype=key["dtype"], batch_size=cfg.decode.batch_size, processes=engine.world,
+            energy=lambda: energy_j(engine.device),
         )  # fmt: skip
         engine.wait()
         if engine.is_main:

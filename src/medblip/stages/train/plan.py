@@ -125,7 +125,7 @@ def plan(
         feature_cache_mb=round(images * feature_bytes / 1e6, 1),
         feature_seconds=round(images * per_image_s, 1),
         seconds_per_step=round(seconds, 4),
-        hours=round((seconds * steps + images * per_image_s) / 3600, 3),
+        hours=round((seconds * steps + images * per_image_s) / 3600, 5),
         device=engine.device,
         precision=engine.precision,
         rules=[dataclasses.asdict(match) for match in matches],

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from medblip.config import RunConfig
 from medblip.files import write_json
-from medblip.power import energy_j
+from medblip.power import Cost, energy_j
 from medblip.progress import console
 from medblip.rundir import RunDir
 from medblip.stages.train.build import (
@@ -68,7 +68,8 @@ class Session:
         objective: Called for a loss; joins the processes.
         optimizer: On what trains.
         position: Where the run is.
-        in_features_s: Seconds spent on the features of a frozen encoder.
+        in_features_s: Seconds spent on the features of a frozen encoder, before this one opened.
+        feature_pass: What these features cost whoever made them.
         over: Set when validation asked to stop.
         graphs: Recorded passes, where they pay.
         text: What the progress bar says.
@@ -85,6 +86,7 @@ class Session:
     optimizer: torch.optim.Optimizer
     position: Position
     in_features_s: float = 0.0
+    feature_pass: Cost = dataclasses.field(default_factory=Cost)
     over: bool = False
     graphs: Graphs | None = None
     text: str = ""
@@ -260,6 +262,8 @@ def summary(session: Session) -> Trained:
         "seconds": round(session.seconds, 3),
         "seconds_in_steps": round(at.in_steps_s, 3),
         "seconds_in_features": round(session.in_features_s, 3),
+        "feature_pass_seconds": round(session.feature_pass.seconds, 3),
+        "feature_pass_wh": round(session.feature_pass.joules / 3600, 3),
         "seconds_per_step": round(at.in_steps_s / at.step, 5),
         "captions_per_second": round(samples / at.in_steps_s, 2),
         "data_wait_share": round(at.waited_s / at.in_steps_s, 4),
