@@ -18,11 +18,12 @@ FOUNDATION = {
     "files",
     "rundir",
     "progress",
+    "power",
     "lexicon",
     "markdown",
 }
 LIBRARIES = {
-    "checkpoint", "engine", "flops", "models", "metrics", "data", "pictures", "power",
+    "checkpoint", "engine", "flops", "models", "metrics", "data", "pictures",
     "remote", "sharded",
 }  # fmt: skip
 TABLES = {"tables", "tables_ablation", "tables_compare", "tables_study"}

@@ -36,7 +36,7 @@ OPTIONS = {
     "ablate": {"--data", "--out", "--seed", "--split", "--metric", "--jobs", "--device", "--meteor",
                "--resamples", "--dry-run", "--force", "--json"},
     "reproduce": {"--data", "--out", "--scale", "--seed", "--images", "--explained", "--jobs",
-                  "--device", "--allow-upload", "--dry-run", "--force", "--json"},
+                  "--device", "--allow-upload", "--meteor", "--dry-run", "--force", "--json"},
     "submit": {"--ids", "--data", "--split", "--out", "--year", "--check", "--force", "--json"},
     "explain": {"--data", "--split", "--image", "--limit", "--seed", "--faithfulness",
                 "--view", "--layer", "--head",

@@ -18,6 +18,7 @@ import pytest
 
 import medblip
 from medblip.errors import ConfigError, DataError, RunError
+from medblip.files import read_json
 from medblip.stages.reproduce import steps
 from medblip.stages.reproduce.ledger import read_key, shown
 
@@ -82,6 +83,32 @@ def test_once_more_does_nothing_again(small: Path) -> None:
     assert before
     medblip.reproduce(out=small, **SMALL)
     assert {file: file.stat().st_mtime_ns for file in before} == before
+
+
+def test_a_study_is_reported_by_its_folder(small: Path, tmp_path: Path) -> None:
+    again = medblip.report(small, out=tmp_path / "again.html")
+    assert again.read_text() == (small / "report.html").read_text()
+    medblip.report(small, out=tmp_path / "csv", format="csv")
+    for file in (small / "tables" / "csv").iterdir():
+        assert (tmp_path / "csv" / file.name).read_text() == file.read_text(), file.name
+    pages = medblip.report(small / "ablation", out=tmp_path / "ablation.html").read_text()
+    assert "Quality" in pages
+
+
+def test_a_study_killed_as_it_began_can_begin(tmp_path: Path) -> None:
+    from medblip.stages.reproduce.guards import claim
+
+    (tmp_path / "reproduce.json.partial").write_text("{")
+    claim(tmp_path, {"scale": "demo"}, force=False)
+    assert read_json(tmp_path / "reproduce.json")["scale"] == "demo"
+
+
+def test_phantoms_are_counted_only_where_they_are_drawn(small: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="--images"):
+        medblip.reproduce(small / "data", tmp_path / "out", images=50)
+    with pytest.raises(RunError, match="no data set"):
+        medblip.reproduce(out=tmp_path / "out", scale="base", dry_run=True)
+    assert not (tmp_path / "out").exists()
 
 
 def test_another_study_is_refused(small: Path) -> None:

@@ -121,6 +121,113 @@ def test_a_trained_run_is_captioned_beside(data: Path, tmp_path: Path) -> None:
     assert len(captions) == 12
 
 
+def listed_tables(data: Path, root: Path) -> Path:
+    table_of(data, root / "a.csv")
+    (root / "b.csv").write_text((root / "a.csv").read_text().replace("CT", "MR"))
+    listed = root / "systems.toml"
+    listed.write_text("".join(
+        f'[[system]]\nname = "{name}"\ncaptions = "{root / name}.csv"\n' for name in "ab"
+    ))  # fmt: skip
+    return listed
+
+
+def test_a_folder_of_somebody_else_is_never_written(data: Path, tmp_path: Path) -> None:
+    """Not by --force either: it holds a run that this list did not make."""
+    listed = listed_tables(data, tmp_path)
+    theirs = tmp_path / "out" / "a" / "config.json"
+    theirs.parent.mkdir(parents=True)
+    theirs.write_text('{"mine": true}')
+    for force in (False, True):
+        with pytest.raises(RunError, match="is taken"):
+            compare_systems(listed, data, tmp_path / "out", resamples=50, force=force)
+    assert [path.name for path in theirs.parent.iterdir()] == ["config.json"]
+    assert theirs.read_text() == '{"mine": true}'
+
+
+def test_captions_that_changed_are_scored_again_after_a_kill(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed between new captions and their scores: the old scores are not theirs."""
+    listed, out = listed_tables(data, tmp_path), tmp_path / "out"
+    first = compare_systems(listed, data, out, resamples=50, meteor=False)
+    table = tmp_path / "a.csv"
+    rows = table.read_text().splitlines()
+    table.write_text("\n".join([rows[0], *(f"{r.split(',')[0]},nothing" for r in rows[1:])]) + "\n")
+    with monkeypatch.context() as patch:
+
+        def killed(*_: Any, **__: Any) -> None:
+            raise KeyboardInterrupt
+
+        patch.setattr("medblip.stages.evaluate.evaluate", killed)
+        with pytest.raises(KeyboardInterrupt):
+            compare_systems(listed, data, out, resamples=50, meteor=False, force=True)
+    again = compare_systems(listed, data, out, resamples=50, meteor=False)
+    before, after = (study.rows[0]["scores"]["ROUGE-L"]["value"] for study in (first, again))
+    assert before > 0.9
+    assert after == 0
+
+
+def test_a_killed_replacement_is_not_mixed_with_what_was_there(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    listed, out = listed_tables(data, tmp_path), tmp_path / "out"
+    compare_systems(listed, data, out, resamples=50, meteor=False)
+    (tmp_path / "a.csv").write_text((tmp_path / "b.csv").read_text())
+    with pytest.raises(RunError, match="another system"):
+        compare_systems(listed, data, out, resamples=50, meteor=False)
+    with monkeypatch.context() as patch:
+
+        def killed(*_: Any, **__: Any) -> None:
+            raise KeyboardInterrupt
+
+        patch.setattr("medblip.stages.systems.stage._from_table", killed)
+        with pytest.raises(KeyboardInterrupt):
+            compare_systems(listed, data, out, resamples=50, meteor=False, force=True)
+    compare_systems(listed, data, out, resamples=50, meteor=False)
+    made = {row.id: row.caption for row in read_predictions(out / "a" / "predictions/test.jsonl")}
+    assert any("MR" in caption for caption in made.values())
+    assert not any("CT" in caption for caption in made.values())
+
+
+def test_the_test_and_the_baseline_are_those_asked_for(data: Path, tmp_path: Path) -> None:
+    listed = listed_tables(data, tmp_path)
+    study = compare_systems(
+        listed, data, tmp_path / "out", resamples=50, meteor=True, test="randomisation",
+        baseline="b",
+    )  # fmt: skip
+    assert study.baseline == "b"
+    assert {row["system"] for row in study.tests} == {"a"}
+    record = read_json(Path(study.comparison))
+    assert record["test"].startswith("approximate randomisation")
+    assert "METEOR" in read_json(tmp_path / "out" / "a" / "scores" / "test.json")["metrics"]
+    with pytest.raises(ConfigError, match="did you mean"):
+        compare_systems(listed, data, tmp_path / "out", baseline="bb")
+
+
+def test_meteor_is_added_to_what_is_done(data: Path, tmp_path: Path) -> None:
+    listed, out = listed_tables(data, tmp_path), tmp_path / "out"
+    scores = out / "a" / "scores" / "test.json"
+    for meteor in (False, True):
+        compare_systems(listed, data, out, resamples=50, meteor=meteor)
+        assert ("METEOR" in read_json(scores)["metrics"]) is meteor
+
+
+def test_options_of_a_list_are_refused_without_one(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "medblip", "compare", "a", "b", "--dry-run", "--force"]
+    told = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert told.returncode == 2
+    assert "--dry-run, --force" in told.stderr
+
+
+def test_a_list_can_be_reported_by_its_folder(data: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    study = compare_systems(listed_tables(data, tmp_path), data, out, resamples=50, meteor=False)
+    page = Path(study.report).read_text(encoding="utf-8")
+    again = medblip.report(out, title="Comparison of captioners")
+    assert again == out / "report.html"
+    assert again.read_text(encoding="utf-8") == page
+
+
 def test_a_dry_run_captions_nothing(tmp_path: Path) -> None:
     shipped = Path(__file__).resolve().parents[2] / "configs" / "compare_paper.toml"
     planned = compare_systems(shipped, tmp_path, tmp_path / "out", dry_run=True)

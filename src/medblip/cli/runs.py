@@ -271,12 +271,14 @@ def _require_split(given: dict[str, object]) -> None:
 
 @app.command()
 def report(
-    runs: Annotated[list[Path], typer.Argument(help="One or more run directories.")],
+    runs: Annotated[
+        list[Path], typer.Argument(help="Runs; or the folder of a study, an ablation, or a list.")
+    ],
     data: Data = None,
     split: Split = "test",
     out: Annotated[
         Path | None,
-        typer.Option("--out", help="File, or folder (latex, csv); default: in the run."),
+        typer.Option("--out", help="File; for md, latex and csv a folder. Default: in the run."),
     ] = None,
     form: Annotated[
         str, typer.Option("--format", help="html, pdf-ready (to be printed), md, latex or csv.")

@@ -182,15 +182,20 @@ def _images(root: Path, examples: Sequence[Example]) -> list[_Look]:
 def _stores(root: Path, examples: Sequence[Example]) -> list[Finding | None]:
     """Read every pixel store and compare its checksums."""
     found: list[Finding | None] = []
-    ids = [example.id for example in examples]
     for folder in sorted(path.parent for path in root.glob("pixels/*/index.json")):
         try:
-            bad = PixelStore(folder, ids).damaged()
+            bad = PixelStore(folder, _rows_of(folder.name, examples)).damaged()
         except DataError as error:
             bad = [str(error).partition("\n")[0]]
-        do = f"delete {folder}: it is made again when it is needed"
+        do = f"delete pixels/{folder.name}: it is made again when it is needed"
         found.append(_found("error", f"damaged files in pixels/{folder.name}", bad, do))
     return found
+
+
+def _rows_of(store: str, examples: Sequence[Example]) -> list[str]:
+    """Return the ids that a store holds: of all images, or of the split that its name ends with."""
+    of = next((split for split in SPLITS if store.endswith(f"-{split}")), None)
+    return [example.id for example in examples if of is None or example.split == of]
 
 
 def _leaks(examples: Sequence[Example], prints: np.ndarray) -> list[Finding | None]:

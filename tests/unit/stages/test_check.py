@@ -99,6 +99,18 @@ def test_planted_leaks(data: Path) -> None:
     assert (data / "check.json").exists()
 
 
+def test_the_stores_that_training_makes_are_no_damage(data: Path) -> None:
+    """Of one split each; only a store of other rows is another data set's."""
+    from medblip.data.loader import open_store
+    from medblip.data.store import Resize
+
+    for split in ("train", "validation", "test"):
+        assert open_store(data, Resize(16, 16, "bilinear"), split) is not None
+    assert found(check(data), "damaged files") == 0
+    (data / "pixels" / "16x16-bilinear-test").rename(data / "pixels" / "16x16-bilinear-train2")
+    assert found(check(data), "damaged files in pixels/16x16-bilinear-train2") == 1
+
+
 def test_damage_is_an_error(data: Path) -> None:
     rows = read_examples(data / "manifest.jsonl")
     (data / rows[3].image).write_bytes(b"rust")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from medblip.errors import RunError
+from medblip.errors import MetricError, RunError
 from medblip.stages.compare import compare
 from medblip.stages.evaluate import evaluate
 
@@ -105,6 +105,40 @@ def test_without_references_groups_are_left_out_with_a_reason(done: Path) -> Non
     assert found.outcomes
     assert found.weakest == []
     assert "data set" in found.notes[0]
+
+
+def test_a_system_named_twice_counts_once(done: Path) -> None:
+    both = [done / "none.json", done / "half.json", done / "half.json"]
+    once, twice = (compare(named, resamples=100) for named in (both[:2], both))
+    assert [row["p_holm"] for row in once.rows] == [row["p_holm"] for row in twice.rows]
+
+
+def test_an_edited_table_is_not_taken_from_older_scores(done: Path, tmp_path: Path) -> None:
+    """x.csv was scored as x.json, with x.npz beside it, and then edited."""
+    for ending in (".json", ".npz"):
+        (tmp_path / f"x{ending}").write_bytes((done / f"half{ending}").read_bytes())
+    (tmp_path / "x.csv").write_text("id,caption\n")
+    with pytest.raises(RunError, match="references"):
+        compare([done / "none.json", tmp_path / "x.csv"], resamples=50)
+
+
+def test_without_a_headline_metric_one_is_to_be_named(tmp_path: Path) -> None:
+    import numpy as np
+
+    from medblip.metrics.base import Ratio, Statistics, mean_statistics
+    from medblip.metrics.stored import StoredStatistics, save_statistics
+
+    paths = []
+    for name in ("a", "b"):
+        values = Statistics(Ratio("deletion"), mean_statistics(np.arange(4.0)))
+        save_statistics(
+            tmp_path / f"{name}.npz", StoredStatistics(tuple("1234"), {"d": values}, None)
+        )
+        paths.append(tmp_path / f"{name}.json")
+        paths[-1].write_text("{}")
+    with pytest.raises(MetricError, match="--metric all"):
+        compare(paths, resamples=50)
+    assert compare(paths, metrics=["all"], resamples=50).rows[0]["metric"] == "deletion"
 
 
 def test_systems_of_one_name_are_told_apart(done: Path, tmp_path: Path) -> None:

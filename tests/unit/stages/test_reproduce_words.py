@@ -91,6 +91,40 @@ def test_a_decoder_that_loses_too_much_is_not_close(tmp_path: Path) -> None:
         assert verdicts(ledger)[3] == verdict
 
 
+def test_an_encoder_that_comes_close_too_contradicts_the_paper(tmp_path: Path) -> None:
+    ledger = study(tmp_path, full=1.6, decoder=1.59, encoder=1.55, p=0.001)
+    assert verdicts(ledger)[3] == "not reproduced"
+
+
+def test_shares_that_may_be_chance_do_not_contradict(tmp_path: Path) -> None:
+    """The decoder keeps 60 % of a gain that no test bears out."""
+    found = claims(
+        study(tmp_path, full=1.6, decoder=1.0, encoder=0.5, p=0.4), split="test", runs={}
+    )[3]
+    assert found.verdict == "not testable"
+    assert found.reason.endswith("Tested: the figures do not decide it at this scale.")
+
+
+def test_a_regime_with_further_rules_is_not_called_alone(tmp_path: Path) -> None:
+    study(tmp_path, full=1.6, decoder=1.55, encoder=0.5, p=0.001)
+    runs = {}
+    for name, rules in (("decoder", []), ("encoder", [["\\.word_embeddings\\.", 0.01]])):
+        (tmp_path / name).mkdir()
+        write_json(tmp_path / name / "config.json", {"freeze": {"rules": rules}})
+        runs[name] = name
+    found = claims(Ledger(tmp_path), split="test", runs=runs)[3]
+    assert "the vision encoder with what the rule \\.word_embeddings\\. names" in found.reason
+    assert "the rate 0.01" in found.reason
+    assert "The decoder is not alone" not in found.reason
+
+
+def test_masks_without_a_hit_are_not_called_absent(tmp_path: Path) -> None:
+    study(tmp_path, full=1.6, decoder=1.55, encoder=0.5, p=0.001)
+    write_json(tmp_path / "maps-compared.json", {"tests": [], "placed": {"hits": 0, "wrong": 0}})
+    found = claims(Ledger(tmp_path), split="test", runs={})[6]
+    assert "no map of the fine-tuned captioner points at a finding" in found.reason
+
+
 def test_a_metric_that_goes_the_other_way_is_named(tmp_path: Path) -> None:
     ledger = study(tmp_path, full=1.6, decoder=1.55, encoder=0.5, p=0.001)
     file = tmp_path / "ablation" / "ablation.json"

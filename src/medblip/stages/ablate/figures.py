@@ -51,7 +51,7 @@ def tests(
     grid: Grid,
     values: Mapping[str, Mapping[str, OverSeeds]],
     metrics: Sequence[str],
-    headline: str = HEADLINE,
+    headline: str,
 ) -> list[dict[str, Any]]:
     """Test every variant against the baseline, and the others against each other by `headline`."""
     names = [variant.name for variant in grid.variants if variant.name != grid.baseline]

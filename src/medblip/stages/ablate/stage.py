@@ -174,7 +174,8 @@ def ablate(
         write_text(root / "ablation.svg", quality_against_cost(record))
     return Ablated(
         ablation_file=str(target), chart=str(root / "ablation.svg"), baseline=grid.baseline,
-        headline=headline, test=record["test"], correction=record["correction"], seeds=grid.seeds, n=record["n"], variants=tuple(record["variants"]), tests=tuple(rows),
+        headline=headline, test=record["test"], correction=record["correction"], seeds=grid.seeds,
+        n=record["n"], variants=tuple(record["variants"]), tests=tuple(rows),
         runs=sum(not job.variant.zero_shot for job in work),
     )  # fmt: skip
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 from medblip.errors import ConfigError, explain
 from medblip.files import write_bytes, write_text
-from medblip.rundir import RunDir
 from medblip.stages.report.contents import Contents, gather
 from medblip.stages.report.csvs import csv_text
+from medblip.stages.report.folders import opened
 from medblip.stages.report.latex import latex_document, latex_table, latex_text
 from medblip.stages.report.markdown import markdown_text
 from medblip.stages.report.page import render_page
@@ -48,7 +48,8 @@ def report(
     Parts that a run does not have yet (curves, maps, costs) are left out.
 
     Args:
-        runs: One run directory or several, captioned and evaluated.
+        runs: One run directory or several, captioned and evaluated; or the folder of a study, of
+            an ablation, or of a list of systems: its runs, tests and claims.
         data: Prepared data set, for images and references; None: the first run's.
         split: Which split; when it has no scores or None, the first of test, validation, train
             that has.
@@ -64,7 +65,7 @@ def report(
         The page, report.md, report.tex, or the folder of CSV files.
 
     Raises:
-        ConfigError: There is no such format.
+        ConfigError: There is no such format, or a file is where a folder belongs.
         RunError: The runs share no scored split, a file is damaged or of another split, or
             `limit` is out of range.
         DataError: The data set is not where the run says it was.
@@ -73,22 +74,38 @@ def report(
         raise ConfigError(
             explain("unknown format", got=format, expected=", ".join(FORMATS), do="choose one")
         )
-    paths = [Path(path) for path in ([runs] if isinstance(runs, str | Path) else runs)]
+    named = [Path(path) for path in ([runs] if isinstance(runs, str | Path) else runs)]
+    found = opened(named)
     contents = gather(
-        paths,
+        found.runs,
         data=None if data is None else Path(data),
         split=split,
-        comparison=None if comparison is None else Path(comparison),
-        ablation=None if ablation is None else Path(ablation),
-        study=None if study is None else Path(study),
-        title=title,
+        comparison=found.comparison if comparison is None else Path(comparison),
+        ablation=found.ablation if ablation is None else Path(ablation),
+        study=found.study if study is None else Path(study),
+        title=title or found.title,
         limit=limit,
     )
-    target = Path(out) if out is not None else RunDir(paths[0]).path / FORMATS[format]
+    target = Path(out) if out is not None else found.home / FORMATS[format]
+    _require_kind(target, format)
     if format in ("html", "pdf-ready"):
         write_text(target, render_page(contents, printed=format == "pdf-ready"))
         return target
     return {"md": _markdown, "latex": _latex, "csv": _csv}[format](contents, target)
+
+
+def _require_kind(target: Path, format: str) -> None:
+    """Refuse a folder where the format is a file, and a file where it is a folder."""
+    one = format in ("html", "pdf-ready")
+    if target.exists() and target.is_file() != one:
+        raise ConfigError(
+            explain(
+                f"{target} cannot be written as {format}",
+                got="a folder" if one else "a file",
+                expected="a file" if one else "a folder",
+                do="name another --out",
+            )
+        )
 
 
 def _markdown(contents: Contents, folder: Path) -> Path:

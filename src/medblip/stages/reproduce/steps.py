@@ -137,8 +137,8 @@ def reproduce(
     console().rule("attention maps")
     _explain(root, source, every, trained, explained, device, force=force)
     _compare_maps(root, trained)
-    study = _judge(root, trained, every)
     title = "The study on phantoms" if phantoms else "The study"
+    study = _judge(root, trained, every, title)
     pages = _write(root, source, every, compared, title=title)
     return Reproduced(
         **pages, ablation=ablation.ablation_file, comparison=str(compared or ""),
@@ -337,13 +337,14 @@ def _compare_maps(root: Path, trained: Mapping[str, RunDir]) -> None:
 
 
 def _judge(
-    root: Path, trained: Mapping[str, RunDir], every: Mapping[str, RunDir]
+    root: Path, trained: Mapping[str, RunDir], every: Mapping[str, RunDir], title: str
 ) -> dict[str, Any]:
     """Write `study.json`: the paper's claims, the methods, and where each number is from."""
     runs = {name: run.path.relative_to(root).as_posix() for name, run in trained.items()}
     ledger = Ledger(root)
     judged = claims(ledger, split=_SPLIT, runs=runs)
     study = {
+        "title": title,
         "runs": [run.path.relative_to(root).as_posix() for run in every.values()],
         "claims": [dataclasses.asdict(one) for one in judged],
         "methods": methods(ledger, split=_SPLIT, runs=runs),

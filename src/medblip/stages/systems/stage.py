@@ -131,7 +131,8 @@ def compare_systems(
         comparison=str(compared.comparison_file), title="Comparison of captioners",
     )  # fmt: skip
     return Studied(
-        report=str(page), comparison=str(compared.comparison_file), baseline=baseline or next(iter(done)),
+        report=str(page), comparison=str(compared.comparison_file),
+        baseline=baseline or next(iter(done)),
         rows=tuple(_row(name, run, split) for name, run in done.items()),
         tests=tuple(compared.rows), failed=tuple(failed),
     )  # fmt: skip
