@@ -51,14 +51,20 @@ def test_every_number_of_the_front_matter_is_that_of_the_scores(run: Path) -> No
     scores = json.loads((run / "scores" / "test.json").read_text())
     (result,) = front(text)["model-index"][0]["results"]
     told = {row["name"]: row for row in result["metrics"]}
-    assert set(told) == {n for n in scores["metrics"] if not n.endswith(("-P", "-R"))}
+    stating = {f"audit-{kind}-F1": counts["images"]
+               for kind, counts in scores["clinical"]["statements"].items()}  # fmt: skip
+    silent = {name for name, images in stating.items() if images == 0}
+    assert silent
+    assert set(told) == {n for n in scores["metrics"] if not n.endswith(("-P", "-R"))} - silent
     for name, row in told.items():
         score = scores["metrics"][name]
         assert row["value"] == score["value"], name
         assert type(row["value"]) is float
-        assert row["args"] == {
-            "interval_95": score["ci"], "images": score["n"], "signature": score["signature"],
-        }  # fmt: skip
+        wanted = {"interval_95": score["ci"], "images": stating.get(name, score["n"]),
+                  "signature": score["signature"]}  # fmt: skip
+        if name in stating:  # four images: of fewer than ten that state it there is no interval
+            del wanted["interval_95"]
+        assert row["args"] == wanted
     assert result["dataset"] == {"type": "medblip-prepared", "name": "data", "split": "test"}
 
 
@@ -91,6 +97,40 @@ def test_a_changed_file_changes_the_card(run: Path) -> None:
         assert number not in before
     assert "energy: it was not measured" in before
     assert "energy: it was not measured" not in after
+
+
+def test_a_kind_that_nobody_states_is_not_shown_as_perfect(run: Path) -> None:
+    file = run / "scores" / "test.json"
+    scores = json.loads(file.read_text())
+    for kind, value in (("device", 1.0), ("comparison", 1.0), ("side", 1.0), ("plane", 0.5)):
+        scores["metrics"][f"audit-{kind}-F1"] |= {"value": value, "ci": [value, 1.0]}
+    scores["clinical"]["statements"] |= {
+        "device": {"captions": 0, "references": 0, "images": 0},
+        "comparison": {"captions": 1, "references": 1, "images": 1},
+        "side": {"captions": 12, "references": 12, "images": 12},
+    }  # fmt: skip
+    change(file, **scores)
+    text = model_card(run)
+    faults = section(text, "What goes wrong")
+    assert "| device | - | - | 0 |" in faults
+    assert "| comparison | 1.0000 | - | 1 |" in faults
+    assert "| side | 1.0000 | [1.0000, 1.0000] | 12 |" in faults
+    (result,) = front(text)["model-index"][0]["results"]
+    told = {row["name"]: row["args"] for row in result["metrics"]}
+    assert "audit-device-F1" not in told
+    assert told["audit-side-F1"]["images"] == 12
+    assert "interval_95" in told["audit-side-F1"]
+    assert "interval_95" not in told["audit-comparison-F1"]
+    # Scores of an older medblip have no counts: a flawless F1 may be one of nothing.
+    del scores["clinical"]["statements"]
+    change(file, **scores)
+    text = model_card(run)
+    assert "| device | - | - | not counted |" in section(text, "What goes wrong")
+    assert "| plane | 0.5000 | [0.5000, 1.0000] | not counted |" in section(text, "What goes wrong")
+    (result,) = front(text)["model-index"][0]["results"]
+    names = {row["name"] for row in result["metrics"]}
+    assert {"audit-device-F1", "audit-side-F1"}.isdisjoint(names)
+    assert "audit-plane-F1" in names
 
 
 def test_licences_are_counted_per_image_and_split(run: Path) -> None:

@@ -8,6 +8,7 @@ from medblip.data.card import findings
 from medblip.markdown import code, escape, table
 from medblip.stages.card.collect import Material
 from medblip.stages.card.front import base_of
+from medblip.stages.card.kinds import FEW, images_stating, unstated
 from medblip.stages.card.usage import family_name, snippet
 
 __all__ = ["SECTIONS", "introduction"]
@@ -159,10 +160,7 @@ def faults(found: Material) -> list[str]:
                   "references (rules, no reader):"]  # fmt: skip
         lines += table(("error", "per 100 captions", "95 % interval"), rows)
     if audits:
-        kinds = [(escape(name.removeprefix("audit-").removesuffix("-F1")), f"{s['value']:.4f}",
-                 _interval(s)) for name, s in audits.items()]  # fmt: skip
-        lines += ["", "Agreement with the references, per kind of statement:"]
-        lines += table(("asserted", "F1", "95 % interval"), kinds)
+        lines += _agreement(found.scores, audits)
     if signs:
         shown = [(escape(name.replace("_", " ")), f"{value:g}") for name, value in signs.items()]
         lines += ["", "Signs of captions that do not depend on the image:"]
@@ -170,6 +168,24 @@ def faults(found: Material) -> list[str]:
     how = {s["signature"].partition("|")[2] for s in (errors | audits).values()}
     lines += ["", f"The audit: {', '.join(map(code, sorted(how)))}"] if how else []
     return lines if errors or audits or signs else [*lines, "Not audited."]
+
+
+def _agreement(scores: dict[str, Any], audits: dict[str, Any]) -> list[str]:
+    """F1 per kind of statement; a dash where nobody states any: there is nothing to agree on."""
+    rows = []
+    for name, score in audits.items():
+        stating, kind = images_stating(scores, name), name.removeprefix("audit-")
+        few = stating is not None and stating < FEW
+        value = ("-", "-") if unstated(scores, name) else (
+            f"{score['value']:.4f}", "-" if few else _interval(score))  # fmt: skip
+        told = "not counted" if stating is None else str(stating)
+        rows.append((escape(kind.removesuffix("-F1")), *value, told))
+    return [
+        "", "Agreement with the references, per kind of statement, and on how many images captions "
+        "or references make one. A dash for F1: nobody is known to make any; for the interval: "
+        f"fewer than {FEW} images.",
+        *table(("asserted", "F1", "95 % interval", "images"), rows),
+    ]  # fmt: skip
 
 
 def cost(found: Material) -> list[str]:
