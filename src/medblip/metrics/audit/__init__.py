@@ -28,7 +28,7 @@ __all__ = [
 ]
 
 #: Raised whenever the lexicon or a rule changes a value; part of every signature.
-_SIGNATURE = "audit:1"
+_SIGNATURE = "audit:2"
 
 #: Counts of one kind: said by both, by the hypothesis, by the reference.
 Counts = tuple[int, int, int]
