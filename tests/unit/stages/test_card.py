@@ -215,23 +215,76 @@ def test_paired_tests_of_this_run_are_shown(run: Path) -> None:
     assert r"| zero\|shot | CIDEr-D | +0.5000 | [+0.2500, +0.7500] | 0.0120 |" in text
     assert "Holm over 9 tests" in text
     assert "0.1110" not in text
+    row["p_holm"] = 0.0009
+    change(run.parent / "comparison.json", rows=[row])
+    assert "| &lt; 0.001 |" in section(model_card(run), "Results")
     change(run.parent / "comparison.json", split="validation")
     assert "Holm" not in model_card(run)
 
 
+def test_the_baseline_of_a_comparison_is_tested_too(run: Path) -> None:
+    """The flagship of a study is what all others are tested against: the same tests, turned."""
+    row = {
+        "system": "zero", "baseline": "run", "metric": "CIDEr-D", "value": 0.5,
+        "baseline_value": 1.0, "difference": -0.5, "ci": [-0.75, -0.25], "p": 0.002,
+        "p_holm": 0.012,
+    }  # fmt: skip
+    record = {"schema_version": 1, "split": "test", "baseline": "run", "test": "paired bootstrap",
+              "correction": "Holm over 9 tests", "n": 4, "rows": [row]}  # fmt: skip
+    file = run.parent / "elsewhere.json"
+    file.write_text(json.dumps(record))
+    text = model_card(run, comparison=file)
+    assert "| zero | CIDEr-D | +0.5000 | [+0.2500, +0.7500] | 0.0120 |" in section(text, "Results")
+    assert "paired tests" not in section(text, "What is missing here")
+    whole = f"{run.parent.name}/run"  # where two runs have one name `compare` tells their folders
+    change(file, rows=[row | {"baseline": whole}])
+    assert "| zero | CIDEr-D | +0.5000 |" in model_card(run, comparison=file)
+    change(file, rows=[row | {"baseline": "another"}])
+    missing = section(model_card(run, comparison=file), "What is missing here")
+    assert "names other systems (another, zero)" in missing
+
+
+def weak(level: str, value: float, **more: Any) -> dict[str, Any]:
+    return {"system": "run", "metric": "CIDEr-D", "stratum": "modality", "level": level, "n": 40,
+            "value": value, "ci": [value / 2, 2 * value], "overall": 0.75, **more}  # fmt: skip
+
+
 def test_weak_groups_and_what_maps_may_say_are_among_the_limits(run: Path) -> None:
-    row = {"system": "run", "metric": "CIDEr-D", "stratum": "modality", "level": "ultrasound",
-           "value": 0.125, "ci": [0.0625, 0.25], "overall": 0.75}  # fmt: skip
     record = {"schema_version": 1, "split": "test", "rows": [],
-              "weakest": [row, row | {"system": "other", "level": "mri"}]}  # fmt: skip
+              "weakest": [weak("ultrasound", 0.125),
+                          weak("mri", 0.125, system="other")]}  # fmt: skip
     (run.parent / "comparison.json").write_text(json.dumps(record))
     (run / "maps").mkdir()
     truth = {"schema_version": 1, "split": "test", "conclusions": ["No better than <chance>."]}
     (run / "maps" / "test.faithfulness.json").write_text(json.dumps(truth))
     text = section(model_card(run), "Intended use and limits")
-    assert "(0.7500) where the modality is ultrasound: CIDEr-D 0.1250 [0.0625, 0.2500]" in text
+    assert (
+        "  - modality: ultrasound (40 images): CIDEr-D 0.1250 [0.0625, 0.2500], all images 0.7500"
+    ) in text
+    assert "not corrected for how many groups" in text
     assert "mri" not in text
     assert "- No better than &lt;chance&gt;." in text
+
+
+def test_the_weakest_groups_are_few_and_each_is_named_once(run: Path) -> None:
+    rows = [
+        weak("a", 0.3), weak("a", 0.001, metric="BLEU-1"), weak("b", 0.2),
+        weak("none", 0.1, stratum="findings"), weak("c", 0.05, metric="BLEU-4"),
+        weak("short (up to 10 words)", 0.02, metric="BLEU-1", stratum="length"),
+        weak("d", 0.06, metric="BLEU-4"), weak("e", 0.07, metric="BLEU-4"),
+    ]  # fmt: skip
+    record = {"schema_version": 1, "split": "test", "rows": [], "weakest": rows}
+    (run.parent / "comparison.json").write_text(json.dumps(record))
+    text = section(model_card(run), "Intended use and limits")
+    told = [line.split(" 0.")[0] for line in text.splitlines() if line.startswith("  - ")]
+    assert told == [
+        "  - references without a finding (40 images): CIDEr-D",
+        "  - modality: b (40 images): CIDEr-D",
+        "  - modality: a (40 images): CIDEr-D",
+        "  - length of the reference: short (up to 10 words) (40 images): BLEU-1",
+        "  - modality: c (40 images): BLEU-4",
+    ]
+    assert "The 5 weakest; 2 more are in the comparison." in text
 
 
 HOSTILE = (
