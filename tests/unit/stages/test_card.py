@@ -284,7 +284,7 @@ def test_the_weakest_groups_are_few_and_each_is_named_once(run: Path) -> None:
         "  - length of the reference: short (up to 10 words) (40 images): BLEU-1",
         "  - modality: c (40 images): BLEU-4",
     ]
-    assert "The 5 weakest; 2 more are in the comparison." in text
+    assert "The 5 weakest; the comparison has 2 more." in text
 
 
 HOSTILE = (

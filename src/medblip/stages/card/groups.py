@@ -35,7 +35,7 @@ def weak_groups(rows: Sequence[dict[str, Any]]) -> list[str]:
         return []
     shown = list(groups.values())[:_SHOWN]
     more = len(groups) - len(shown)
-    all_of_them = f" The {len(shown)} weakest; {more} more are in the comparison." if more else ""
+    all_of_them = f" The {len(shown)} weakest; the comparison has {more} more." if more else ""
     return [
         "- Groups of test images whose 95 % interval lies wholly below the value of all images. "
         "Exploratory: not corrected for how many groups and metrics were looked at, so some may be "
