@@ -160,6 +160,19 @@ def test_no_path_of_this_machine_is_told(run: Path, made: Path, tiny_folder: Pat
     assert "base_model" not in front(text)
 
 
+def test_no_path_is_told_by_what_a_check_advises(run: Path, made: Path, tmp_path: Path) -> None:
+    data = shutil.copytree(made / "data", tmp_path / "Ann Smith" / "x")
+    phantoms = generate(tmp_path / "Ann Smith" / "p", images=20, seed=3)
+    for root in (data, phantoms):
+        found = {"level": "error", "what": "damaged files in pixels/128", "count": 1, "first": [],
+                 "do": f"delete {root}/pixels/128: it is made again", "leak": False}  # fmt: skip
+        record = {"schema_version": 1, "findings": [found]}
+        (root / "check.json").write_text(json.dumps(record))
+    for text in (model_card(run, data=data), data_card(phantoms)):
+        assert "| error | damaged files in pixels/128 | 1 | delete 128: it is made again |" in text
+        assert "Smith" not in text
+
+
 @pytest.mark.parametrize(
     ("name", "hub", "licence"),
     [

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import re
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,8 @@ from medblip.rundir import RunDir
 from medblip.schema import SPLITS, iter_examples
 
 __all__ = ["Material", "Source", "collect", "read_source"]
+
+_FOLDERS = re.compile(r"(?<!\S)(?:/|[A-Za-z]:[\\/]).*[\\/]")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -168,9 +171,21 @@ def read_source(root: Path | None, manifest: str = "") -> Source:
     for example in iter_examples(file):
         licences[example.split][example.licence or "unknown"] += 1
     return Source(
-        name=name, stats=stats, checked=_json(root / "check.json") or None,
+        name=name, stats=stats, checked=_without_folders(_json(root / "check.json")) or None,
         licences={split: counts for split, counts in licences.items() if counts},
     )  # fmt: skip
+
+
+def _without_folders(checked: dict[str, Any]) -> dict[str, Any]:
+    """Return what a check found without the folders that its advice names: they are this machine's.
+
+    From where an absolute path begins to its last separator, so that blanks in it do not matter.
+    """
+    found = [
+        one | {key: _FOLDERS.sub("", str(one[key])) for key in ("what", "do") if key in one}
+        for one in checked.get("findings", [])
+    ]
+    return checked | {"findings": found} if found else checked
 
 
 def _split(run: RunDir, wanted: str | None) -> str | None:
