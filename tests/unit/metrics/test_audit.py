@@ -234,6 +234,52 @@ def test_errors_name_their_place() -> None:
     assert audit("CT: cyst of the left kidney").text(*error.hypothesis) == "left"
 
 
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("left - sided collection of pleural air", "large pneumothorax on the left side"),
+        ("air in the pleural space on the right side", "right-sided pneumothorax"),
+        ("subdural collection of blood", "subdural haematoma"),
+        ("epidural collection of blood", "epidural hematoma"),
+        ("blood in the pleural space on the left", "left haemothorax"),
+        ("left-sided dilatation of the collecting system", "left hydronephrosis"),
+        ("dilatation of the left kidney", "hydronephrosis of the left kidney"),
+    ],
+)
+def test_two_wordings_of_one_finding_are_no_error(one: str, other: str) -> None:
+    for pair in ((one, other), (other, one)):
+        assert [error.text for error in audit_errors(*pair)] == []
+
+
+@pytest.mark.parametrize(
+    ("caption", "axes"),
+    [
+        ("Axial CT of the head through the ventricles shows a mass", ["anatomy", "slice"]),
+        ("Axial CT at the level of the heart with a nodule in the lung", ["slice", "anatomy"]),
+        ("Slice at the level of the left kidney and the liver", ["slice", "slice"]),
+        ("CT shows a mass at the level of the carina", ["anatomy"]),
+        ("Radiograph with a fracture through the femoral neck", ["anatomy"]),
+        ("CT of a lesion at the level of the kidney", ["anatomy"]),
+        ("MRI of the wobbly thing through the liver", ["anatomy"]),
+    ],
+)
+def test_the_level_of_a_slice_is_no_place_of_a_finding(caption: str, axes: list[str]) -> None:
+    assert [mention.axis for mention in audit(caption).of("anatomy")] == axes
+
+
+def test_a_slice_and_a_denial_put_nothing_anywhere() -> None:
+    brain = "Axial CT of the brain showing right-sided haemorrhage"
+    through = "Axial CT through the ventricles showing right-sided haemorrhage"
+    assert audit_errors(through, brain) == []
+    both = [f"Axial CT through the {one} showing haemorrhage" for one in ("orbit", "cerebellum")]
+    assert [error.text for error in audit_errors(*both)] == ["orbit instead of cerebellum"]
+    place = [f"CT: mass in the {one}" for one in ("kidney", "liver")]
+    assert [error.text for error in audit_errors(*place)] == ["kidney instead of liver"]
+    denied = [f"Axial CT of the abdomen showing a stone, without {one} lesion"
+              for one in ("renal", "liver")]  # fmt: skip
+    assert audit_errors(*denied) == []
+
+
 def test_statistics() -> None:
     table = audit_statistics(
         ["CT: mass in the left lung", "MRI: cyst"], [["CT: mass in the right lung"], ["MRI: cyst"]]

@@ -75,3 +75,13 @@ def test_evaluate_keeps_it_beside_the_scores(tmp_path: Path) -> None:
     assert record["totals"]["modality"]["value"] == 0.5
     assert record["hallucinations"][0]["name"] == "nodule"
     assert record["hallucinations"][0]["ids"] == ["a"]
+
+
+def test_what_nobody_states_is_counted_as_nothing() -> None:
+    references = [["CT: mass in the left lung"], ["CT of a cyst"]]
+    found = clinical_summary(["CT: mass", "CT with a pacemaker"], references, ["a", "b"],
+                             resamples=0, seed=0)["statements"]  # fmt: skip
+    assert found["modality"] == {"captions": 2, "references": 2, "images": 2}
+    assert found["side"] == {"captions": 0, "references": 1, "images": 1}
+    assert found["device"] == {"captions": 1, "references": 0, "images": 1}
+    assert found["measurement"] == {"captions": 0, "references": 0, "images": 0}

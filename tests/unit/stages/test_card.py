@@ -51,14 +51,20 @@ def test_every_number_of_the_front_matter_is_that_of_the_scores(run: Path) -> No
     scores = json.loads((run / "scores" / "test.json").read_text())
     (result,) = front(text)["model-index"][0]["results"]
     told = {row["name"]: row for row in result["metrics"]}
-    assert set(told) == {n for n in scores["metrics"] if not n.endswith(("-P", "-R"))}
+    stating = {f"audit-{kind}-F1": counts["images"]
+               for kind, counts in scores["clinical"]["statements"].items()}  # fmt: skip
+    silent = {name for name, images in stating.items() if images == 0}
+    assert silent
+    assert set(told) == {n for n in scores["metrics"] if not n.endswith(("-P", "-R"))} - silent
     for name, row in told.items():
         score = scores["metrics"][name]
         assert row["value"] == score["value"], name
         assert type(row["value"]) is float
-        assert row["args"] == {
-            "interval_95": score["ci"], "images": score["n"], "signature": score["signature"],
-        }  # fmt: skip
+        wanted = {"interval_95": score["ci"], "images": stating.get(name, score["n"]),
+                  "signature": score["signature"]}  # fmt: skip
+        if name in stating:  # four images: of fewer than ten that state it there is no interval
+            del wanted["interval_95"]
+        assert row["args"] == wanted
     assert result["dataset"] == {"type": "medblip-prepared", "name": "data", "split": "test"}
 
 
@@ -93,6 +99,40 @@ def test_a_changed_file_changes_the_card(run: Path) -> None:
     assert "energy: it was not measured" not in after
 
 
+def test_a_kind_that_nobody_states_is_not_shown_as_perfect(run: Path) -> None:
+    file = run / "scores" / "test.json"
+    scores = json.loads(file.read_text())
+    for kind, value in (("device", 1.0), ("comparison", 1.0), ("side", 1.0), ("plane", 0.5)):
+        scores["metrics"][f"audit-{kind}-F1"] |= {"value": value, "ci": [value, 1.0]}
+    scores["clinical"]["statements"] |= {
+        "device": {"captions": 0, "references": 0, "images": 0},
+        "comparison": {"captions": 1, "references": 1, "images": 1},
+        "side": {"captions": 12, "references": 12, "images": 12},
+    }  # fmt: skip
+    change(file, **scores)
+    text = model_card(run)
+    faults = section(text, "What goes wrong")
+    assert "| device | - | - | 0 |" in faults
+    assert "| comparison | 1.0000 | - | 1 |" in faults
+    assert "| side | 1.0000 | [1.0000, 1.0000] | 12 |" in faults
+    (result,) = front(text)["model-index"][0]["results"]
+    told = {row["name"]: row["args"] for row in result["metrics"]}
+    assert "audit-device-F1" not in told
+    assert told["audit-side-F1"]["images"] == 12
+    assert "interval_95" in told["audit-side-F1"]
+    assert "interval_95" not in told["audit-comparison-F1"]
+    # Scores of an older medblip have no counts: a flawless F1 may be one of nothing.
+    del scores["clinical"]["statements"]
+    change(file, **scores)
+    text = model_card(run)
+    assert "| device | - | - | not counted |" in section(text, "What goes wrong")
+    assert "| plane | 0.5000 | [0.5000, 1.0000] | not counted |" in section(text, "What goes wrong")
+    (result,) = front(text)["model-index"][0]["results"]
+    names = {row["name"] for row in result["metrics"]}
+    assert {"audit-device-F1", "audit-side-F1"}.isdisjoint(names)
+    assert "audit-plane-F1" in names
+
+
 def test_licences_are_counted_per_image_and_split(run: Path) -> None:
     text = section(model_card(run), "Training data")
     assert "| licence | train | validation | test |" in text
@@ -118,6 +158,19 @@ def test_no_path_of_this_machine_is_told(run: Path, made: Path, tiny_folder: Pat
         assert path not in text
     assert f"a captioner in a folder called {tiny_folder.name}" in text
     assert "base_model" not in front(text)
+
+
+def test_no_path_is_told_by_what_a_check_advises(run: Path, made: Path, tmp_path: Path) -> None:
+    data = shutil.copytree(made / "data", tmp_path / "Ann Smith" / "x")
+    phantoms = generate(tmp_path / "Ann Smith" / "p", images=20, seed=3)
+    for root in (data, phantoms):
+        found = {"level": "error", "what": "damaged files in pixels/128", "count": 1, "first": [],
+                 "do": f"delete {root}/pixels/128: it is made again", "leak": False}  # fmt: skip
+        record = {"schema_version": 1, "findings": [found]}
+        (root / "check.json").write_text(json.dumps(record))
+    for text in (model_card(run, data=data), data_card(phantoms)):
+        assert "| error | damaged files in pixels/128 | 1 | delete 128: it is made again |" in text
+        assert "Smith" not in text
 
 
 @pytest.mark.parametrize(
@@ -175,23 +228,76 @@ def test_paired_tests_of_this_run_are_shown(run: Path) -> None:
     assert r"| zero\|shot | CIDEr-D | +0.5000 | [+0.2500, +0.7500] | 0.0120 |" in text
     assert "Holm over 9 tests" in text
     assert "0.1110" not in text
+    row["p_holm"] = 0.0009
+    change(run.parent / "comparison.json", rows=[row])
+    assert "| &lt; 0.001 |" in section(model_card(run), "Results")
     change(run.parent / "comparison.json", split="validation")
     assert "Holm" not in model_card(run)
 
 
+def test_the_baseline_of_a_comparison_is_tested_too(run: Path) -> None:
+    """The flagship of a study is what all others are tested against: the same tests, turned."""
+    row = {
+        "system": "zero", "baseline": "run", "metric": "CIDEr-D", "value": 0.5,
+        "baseline_value": 1.0, "difference": -0.5, "ci": [-0.75, -0.25], "p": 0.002,
+        "p_holm": 0.012,
+    }  # fmt: skip
+    record = {"schema_version": 1, "split": "test", "baseline": "run", "test": "paired bootstrap",
+              "correction": "Holm over 9 tests", "n": 4, "rows": [row]}  # fmt: skip
+    file = run.parent / "elsewhere.json"
+    file.write_text(json.dumps(record))
+    text = model_card(run, comparison=file)
+    assert "| zero | CIDEr-D | +0.5000 | [+0.2500, +0.7500] | 0.0120 |" in section(text, "Results")
+    assert "paired tests" not in section(text, "What is missing here")
+    whole = f"{run.parent.name}/run"  # where two runs have one name `compare` tells their folders
+    change(file, rows=[row | {"baseline": whole}])
+    assert "| zero | CIDEr-D | +0.5000 |" in model_card(run, comparison=file)
+    change(file, rows=[row | {"baseline": "another"}])
+    missing = section(model_card(run, comparison=file), "What is missing here")
+    assert "names other systems (another, zero)" in missing
+
+
+def weak(level: str, value: float, **more: Any) -> dict[str, Any]:
+    return {"system": "run", "metric": "CIDEr-D", "stratum": "modality", "level": level, "n": 40,
+            "value": value, "ci": [value / 2, 2 * value], "overall": 0.75, **more}  # fmt: skip
+
+
 def test_weak_groups_and_what_maps_may_say_are_among_the_limits(run: Path) -> None:
-    row = {"system": "run", "metric": "CIDEr-D", "stratum": "modality", "level": "ultrasound",
-           "value": 0.125, "ci": [0.0625, 0.25], "overall": 0.75}  # fmt: skip
     record = {"schema_version": 1, "split": "test", "rows": [],
-              "weakest": [row, row | {"system": "other", "level": "mri"}]}  # fmt: skip
+              "weakest": [weak("ultrasound", 0.125),
+                          weak("mri", 0.125, system="other")]}  # fmt: skip
     (run.parent / "comparison.json").write_text(json.dumps(record))
     (run / "maps").mkdir()
     truth = {"schema_version": 1, "split": "test", "conclusions": ["No better than <chance>."]}
     (run / "maps" / "test.faithfulness.json").write_text(json.dumps(truth))
     text = section(model_card(run), "Intended use and limits")
-    assert "(0.7500) where the modality is ultrasound: CIDEr-D 0.1250 [0.0625, 0.2500]" in text
+    assert (
+        "  - modality: ultrasound (40 images): CIDEr-D 0.1250 [0.0625, 0.2500], all images 0.7500"
+    ) in text
+    assert "not corrected for how many groups" in text
     assert "mri" not in text
     assert "- No better than &lt;chance&gt;." in text
+
+
+def test_the_weakest_groups_are_few_and_each_is_named_once(run: Path) -> None:
+    rows = [
+        weak("a", 0.3), weak("a", 0.001, metric="BLEU-1"), weak("b", 0.2),
+        weak("none", 0.1, stratum="findings"), weak("c", 0.05, metric="BLEU-4"),
+        weak("short (up to 10 words)", 0.02, metric="BLEU-1", stratum="length"),
+        weak("d", 0.06, metric="BLEU-4"), weak("e", 0.07, metric="BLEU-4"),
+    ]  # fmt: skip
+    record = {"schema_version": 1, "split": "test", "rows": [], "weakest": rows}
+    (run.parent / "comparison.json").write_text(json.dumps(record))
+    text = section(model_card(run), "Intended use and limits")
+    told = [line.split(" 0.")[0] for line in text.splitlines() if line.startswith("  - ")]
+    assert told == [
+        "  - references without a finding (40 images): CIDEr-D",
+        "  - modality: b (40 images): CIDEr-D",
+        "  - modality: a (40 images): CIDEr-D",
+        "  - length of the reference: short (up to 10 words) (40 images): BLEU-1",
+        "  - modality: c (40 images): BLEU-4",
+    ]
+    assert "The 5 weakest; the comparison has 2 more." in text
 
 
 HOSTILE = (

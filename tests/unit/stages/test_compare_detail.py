@@ -154,3 +154,28 @@ def test_systems_of_one_name_are_told_apart(done: Path, tmp_path: Path) -> None:
     assert found.outcomes
     with pytest.raises(RunError, match="one name"):
         compare(both, names=["x", "x"], resamples=100)
+
+
+def test_a_group_of_few_images_that_count_or_of_one_patient_is_not_called_weak(
+    tmp_path: Path,
+) -> None:
+    """Wrong on all MRI: of fifteen patients it is weak, of one patient or two images unknown."""
+    ids = list(REFERENCES)
+    wrong = {name: REFERENCES[name] if name < "i15" else "A cat on a mat." for name in ids}
+
+    def weak(patients: int, mri: int) -> set[tuple[str, str]]:
+        kept = [name for name in ids if name < f"i{15 + mri:02}"]
+        with (tmp_path / "r.jsonl").open("w") as file:
+            for name in kept:
+                one = f"p{int(name[1:]) % patients}" if name >= "i15" else name
+                row = {"id": name, "captions": [REFERENCES[name]], "group": one}
+                file.write(json.dumps(row) + "\n")
+        for which, rows in (("a", REFERENCES), ("b", wrong)):
+            write(tmp_path / f"{which}.csv", {name: rows[name] for name in kept})
+        found = compare([tmp_path / "a.csv", tmp_path / "b.csv"], metrics=["ROUGE-L"],
+                        references=tmp_path / "r.jsonl", resamples=100)  # fmt: skip
+        return {(row["stratum"], row["level"]) for row in found.weakest}
+
+    assert ("modality", "MR") in weak(15, 15)
+    assert ("modality", "MR") not in weak(1, 15)
+    assert ("modality", "MR") not in weak(15, 2)

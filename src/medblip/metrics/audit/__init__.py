@@ -24,10 +24,11 @@ __all__ = [
     "audit_errors",
     "audit_statistics",
     "best_reference",
+    "kind_counts",
 ]
 
 #: Raised whenever the lexicon or a rule changes a value; part of every signature.
-_SIGNATURE = "audit:1"
+_SIGNATURE = "audit:2"
 
 #: Counts of one kind: said by both, by the hypothesis, by the reference.
 Counts = tuple[int, int, int]
@@ -93,6 +94,15 @@ def best_reference(hypothesis: str, references: Sequence[str]) -> int:
     1
     """
     return _best(hypothesis, references)[0]
+
+
+def kind_counts(hypothesis: str, references: Sequence[str]) -> dict[str, Counts]:
+    """Return per kind what both, the hypothesis and the best reference state: numbers of items.
+
+    >>> kind_counts("CT: no mass", ["CT: mass in the left lung"])["side"]
+    (0, 0, 1)
+    """
+    return dict(zip(KINDS, _best(hypothesis, references)[1], strict=True))
 
 
 def _best(hypothesis: str, references: Sequence[str]) -> tuple[int, list[Counts]]:

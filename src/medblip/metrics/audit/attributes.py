@@ -146,14 +146,18 @@ def _shares_finding(pair: Pair, mine: Mention, yours: Mention) -> bool:
 
 
 def structure_errors(pair: Pair) -> list[Error]:
-    """Find a shared finding in another structure."""
+    """Find a shared finding in another structure.
+
+    What is denied lies nowhere, and the level of a slice contradicts only that of another.
+    """
     mine, yours = pair.said.of("anatomy"), pair.true.of("anatomy")
     extra = surplus(mine, yours), list(surplus(yours, mine))
     out = []
     for value in extra[0]:
         for other in extra[1]:
+            alike = value.axis == other.axis and not value.denied and not other.denied
             near = pair.overlap >= NEAR or _shares_finding(pair, value, other)
-            if near and _apart(value.name, other.name):
+            if alike and near and _apart(value.name, other.name):
                 text = f"{value.name} instead of {other.name}"
                 out.append(Error("wrong-location", text, span(value), span(other)))
                 extra[1].remove(other)

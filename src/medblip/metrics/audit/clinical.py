@@ -11,7 +11,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from typing import Any, Literal
 
-from medblip.metrics.audit import best_reference
+from medblip.metrics.audit import KINDS, best_reference, kind_counts
 from medblip.metrics.audit.compare import audit_errors
 from medblip.metrics.audit.extract import audit
 from medblip.metrics.audit.pair import Error
@@ -83,6 +83,8 @@ def clinical_summary(
         groups: As `medblip.metrics.resampling.scores`.
 
     Returns:
+        `statements`: per kind of the audit how many items `captions` and `references` state, and on
+        how many `images` either states any: where none does, F1 is 1 by definition, not by merit.
         `totals`: per row the number of images of each status, `stated` (the reference says
         something), `value` (right / stated) and its interval; `hallucinations` and `missed`, the
         commonest first: {kind, name, count, ids}.
@@ -107,9 +109,24 @@ def clinical_summary(
         for error in audit_errors(caption, many[best_reference(caption, many)])
     ]
     return {
+        "statements": _statements(captions, references),
         "totals": totals,
         "hallucinations": _commonest(found, _INVENTED),
         "missed": _commonest(found, _MISSED),
+    }
+
+
+def _statements(
+    captions: Sequence[str], references: Sequence[Sequence[str]]
+) -> dict[str, dict[str, int]]:
+    found = [kind_counts(one, many) for one, many in zip(captions, references, strict=True)]
+    return {
+        kind: {
+            "captions": sum(counts[kind][1] for counts in found),
+            "references": sum(counts[kind][2] for counts in found),
+            "images": sum(counts[kind][1] + counts[kind][2] > 0 for counts in found),
+        }
+        for kind in KINDS
     }
 
 

@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from medblip.metrics.audit.normalise import PUNCTUATION, tokens
 from medblip.metrics.audit.polarity import Polarity, polarity
+from medblip.metrics.audit.slices import slice_levels
 from medblip.metrics.audit.terms import Hit, Term, vocabulary
 
 __all__ = ["KINDS", "Audit", "Mention", "audit"]
@@ -60,7 +61,8 @@ class Mention(NamedTuple):
     Args:
         kind: One of KINDS, or `word` for content words that the lexicon does not know.
         name: The concept; the token itself for words and numbers.
-        axis: Values of one kind and axis exclude each other.
+        axis: Values of one kind and axis exclude each other; structures of a slice's level have
+            their own.
         start: First token.
         stop: Token after the last.
         segment: Number of the phrase between links and punctuation.
@@ -153,6 +155,7 @@ def audit(text: str) -> Audit:
     segments, sentences = _places(found)
     hits = [*concepts, *words.planes.find(found)]
     hits += [hit for hit in words.attributes.find(found) if hit.term.kind != "ignore"]
+    hits = slice_levels(found, hits)
     hits += _numbers(found)
     hits += _changes(found, changes)
     covered = [cue or token[0] == "#" for cue, token in zip(scope.cue, found, strict=True)]

@@ -4,6 +4,8 @@ stage.py     writes README.md; model_card and data_card return its text
 collect.py   what a run's files and its data set say
 sections.py  the same in words
 front.py     the same as the hub's metadata
+groups.py    which groups of images it does worst on
+kinds.py     which kinds of statement were made at all, so that silence is not shown as agreement
 usage.py     how to caption with it, per family
 """
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import re
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,8 @@ from medblip.rundir import RunDir
 from medblip.schema import SPLITS, iter_examples
 
 __all__ = ["Material", "Source", "collect", "read_source"]
+
+_FOLDERS = re.compile(r"(?<!\S)(?:/|[A-Za-z]:[\\/]).*[\\/]")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -63,7 +66,8 @@ class Material:
         split: Whose scores these are; None: there are none.
         scores: Of scores/<split>.json.
         captioned: Of predictions/<split>.json.
-        tests: Rows of comparison.json about this run.
+        tests: Rows of comparison.json about this run, as it against another, whichever was the
+            baseline.
         weakest: Its groups of images that score below the whole, of the same file.
         truth: Of maps/<split>.faithfulness.json: whether attention maps say anything.
         compared: What else comparison.json says.
@@ -130,9 +134,7 @@ def collect(
     config = _json(run.config)
     captioned = _json(run.predictions(chosen or "test").with_suffix(".json"))
     compared = _compared(run, chosen, comparison)
-    me = run.path.resolve().name
-    tests, weakest = ([row for row in compared.get(part, []) if row["system"] == me]
-                      for part in ("rows", "weakest"))  # fmt: skip
+    weakest = [row for row in compared.get("weakest", []) if _is_called(run, row["system"])]
     truth = _json(run.maps(chosen or "test").with_suffix(".faithfulness.json"))
     root = data or _recorded_data(config, captioned)
     source = read_source(root, str(_json(run.path / "data.json").get("manifest", "")))
@@ -142,8 +144,9 @@ def collect(
         trained=_json(run.completion), trainable=_json(run.trainable),
         network=_json(run.checkpoint / "config.json", versioned=False),
         own=_json(run.checkpoint / "medblip.json"), chats=_chats(run.checkpoint), split=chosen,
-        scores=_json(run.scores(chosen)) if chosen else {}, captioned=captioned, tests=tests,
-        compared=compared, weakest=weakest, truth=truth, data=source, missing=[],
+        scores=_json(run.scores(chosen)) if chosen else {}, captioned=captioned,
+        tests=_tests(run, compared.get("rows", [])), compared=compared,
+        weakest=weakest, truth=truth, data=source, missing=[],
         scored_on=_scored_on(captioned, config, source),
     )  # fmt: skip
     found.missing.extend(_missing(found, run))
@@ -168,9 +171,21 @@ def read_source(root: Path | None, manifest: str = "") -> Source:
     for example in iter_examples(file):
         licences[example.split][example.licence or "unknown"] += 1
     return Source(
-        name=name, stats=stats, checked=_json(root / "check.json") or None,
+        name=name, stats=stats, checked=_without_folders(_json(root / "check.json")) or None,
         licences={split: counts for split, counts in licences.items() if counts},
     )  # fmt: skip
+
+
+def _without_folders(checked: dict[str, Any]) -> dict[str, Any]:
+    """Return what a check found without the folders that its advice names: they are this machine's.
+
+    From where an absolute path begins to its last separator, so that blanks in it do not matter.
+    """
+    found = [
+        one | {key: _FOLDERS.sub("", str(one[key])) for key in ("what", "do") if key in one}
+        for one in checked.get("findings", [])
+    ]
+    return checked | {"findings": found} if found else checked
 
 
 def _split(run: RunDir, wanted: str | None) -> str | None:
@@ -226,6 +241,34 @@ def _compared(run: RunDir, split: str | None, comparison: Path | None) -> dict[s
     return record if record.get("split") == split else {}
 
 
+def _is_called(run: RunDir, name: str) -> bool:
+    """Whether `compare` calls the run so: by as many of its path's last parts as tell it apart."""
+    parts = name.split("/")
+    return list(run.path.resolve().parts[-len(parts) :]) == parts
+
+
+def _tests(run: RunDir, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the tests of the run against others; where it is the baseline, with the sign turned.
+
+    A paired test has two sides, and its p is that of both.
+    """
+    found = []
+    for row in rows:
+        if _is_called(run, row["system"]):
+            found.append(row)
+        elif _is_called(run, row["baseline"]):
+            low, high = row["ci"]
+            found.append(
+                row
+                | {
+                    "system": row["baseline"], "baseline": row["system"],
+                    "value": row["baseline_value"], "baseline_value": row["value"],
+                    "difference": 0.0 - row["difference"], "ci": [0.0 - high, 0.0 - low],
+                }
+            )  # fmt: skip
+    return found
+
+
 def _missing(found: Material, run: RunDir) -> list[str]:
     lines = []
     if not found.trained:
@@ -238,7 +281,7 @@ def _missing(found: Material, run: RunDir) -> list[str]:
     elif found.data.checked is None:
         lines.append("a check of the data (leaks, damage): `medblip data check` was not run")
     if not found.tests:
-        lines.append("paired tests against another system: there is no comparison of this run")
+        lines.append(f"paired tests against another system: {_untested(found.compared)}")
     if not run.maps(found.split or "test").exists():
         lines.append("attention maps: `medblip explain` was not run")
     if found.trained.get("energy_wh") is None:
@@ -248,6 +291,14 @@ def _missing(found: Material, run: RunDir) -> list[str]:
         for part, why in found.scores.get("unavailable", {}).items()
     ]
     return lines
+
+
+def _untested(compared: dict[str, Any]) -> str:
+    rows = compared.get("rows", [])
+    names = dict.fromkeys(row[side] for row in rows for side in ("baseline", "system"))
+    if not names:
+        return "there is no comparison of this run"
+    return f"the comparison there is names other systems ({escape(', '.join(names))})"
 
 
 def _json(path: Path, *, versioned: bool = True) -> dict[str, Any]:

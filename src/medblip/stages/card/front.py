@@ -13,6 +13,7 @@ from medblip.data.licences import hub_licence
 from medblip.errors import ConfigError, explain
 from medblip.models.known import KNOWN
 from medblip.stages.card.collect import Material
+from medblip.stages.card.kinds import FEW, images_stating, unstated
 
 __all__ = ["Base", "base_of", "metadata"]
 
@@ -104,18 +105,20 @@ def _hub_metric(name: str) -> str | None:
 
 
 def _index(found: Material, data: str | None) -> dict[str, Any]:
-    """Return the results: every score but precision and recall, whose F1 is there."""
+    """Return the results: every score but precision and recall, whose F1 is there.
+
+    A kind that neither captions nor references state has none: the hub would show 1.0.
+    """
     results = [
         {
             "type": _hub_metric(name) or name.lower(),
             "value": score["value"],
             "name": name,
-            "args": {"interval_95": list(score["ci"]), "images": score["n"],
-                     "signature": score["signature"]},
+            "args": _args(found.scores, name),
         }
         for name, score in found.scores["metrics"].items()
-        if not name.endswith(("-P", "-R"))
-    ]  # fmt: skip
+        if not name.endswith(("-P", "-R")) and not unstated(found.scores, name)
+    ]
     same = found.scored_on == found.data.name
     return {
         "name": found.name,
@@ -130,4 +133,15 @@ def _index(found: Material, data: str | None) -> dict[str, Any]:
                 "metrics": results,
             }
         ],
+    }
+
+
+def _args(scores: dict[str, Any], name: str) -> dict[str, Any]:
+    """Return interval, images that count and signature; no interval of a handful of statements."""
+    score, stating = scores["metrics"][name], images_stating(scores, name)
+    few = stating is not None and stating < FEW
+    return {
+        **({} if few else {"interval_95": list(score["ci"])}),
+        "images": score["n"] if stating is None else stating,
+        "signature": score["signature"],
     }

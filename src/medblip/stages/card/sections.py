@@ -8,10 +8,14 @@ from medblip.data.card import findings
 from medblip.markdown import code, escape, table
 from medblip.stages.card.collect import Material
 from medblip.stages.card.front import base_of
+from medblip.stages.card.groups import weak_groups
+from medblip.stages.card.kinds import FEW, images_stating, unstated
 from medblip.stages.card.usage import family_name, snippet
 
 __all__ = ["SECTIONS", "introduction"]
 
+#: Below it p is told as a bound: 10,000 resamples cannot give less than 0.0001.
+_SMALLEST_P = 0.001
 #: Settings of a recipe that a reader asks for first.
 _RECIPE = (
     ("freeze", "preset"), ("train", "epochs"), ("train", "batch_size"), ("optim", "lr"),
@@ -133,7 +137,7 @@ def results(found: Material) -> list[str]:
     ]
     if found.tests:
         tests = [(escape(r["baseline"]), escape(r["metric"]), f"{r['difference']:+.4f}",
-                 f"[{r['ci'][0]:+.4f}, {r['ci'][1]:+.4f}]", f"{r['p_holm']:.4f}")
+                 f"[{r['ci'][0]:+.4f}, {r['ci'][1]:+.4f}]", _p(r["p_holm"]))
                 for r in found.tests]  # fmt: skip
         lines += ["", f"Against other systems on the same images "
                   f"({escape(found.compared.get('test', ''))}; "
@@ -159,10 +163,7 @@ def faults(found: Material) -> list[str]:
                   "references (rules, no reader):"]  # fmt: skip
         lines += table(("error", "per 100 captions", "95 % interval"), rows)
     if audits:
-        kinds = [(escape(name.removeprefix("audit-").removesuffix("-F1")), f"{s['value']:.4f}",
-                 _interval(s)) for name, s in audits.items()]  # fmt: skip
-        lines += ["", "Agreement with the references, per kind of statement:"]
-        lines += table(("asserted", "F1", "95 % interval"), kinds)
+        lines += _agreement(found.scores, audits)
     if signs:
         shown = [(escape(name.replace("_", " ")), f"{value:g}") for name, value in signs.items()]
         lines += ["", "Signs of captions that do not depend on the image:"]
@@ -170,6 +171,24 @@ def faults(found: Material) -> list[str]:
     how = {s["signature"].partition("|")[2] for s in (errors | audits).values()}
     lines += ["", f"The audit: {', '.join(map(code, sorted(how)))}"] if how else []
     return lines if errors or audits or signs else [*lines, "Not audited."]
+
+
+def _agreement(scores: dict[str, Any], audits: dict[str, Any]) -> list[str]:
+    """F1 per kind of statement; a dash where nobody states any: there is nothing to agree on."""
+    rows = []
+    for name, score in audits.items():
+        stating, kind = images_stating(scores, name), name.removeprefix("audit-")
+        few = stating is not None and stating < FEW
+        value = ("-", "-") if unstated(scores, name) else (
+            f"{score['value']:.4f}", "-" if few else _interval(score))  # fmt: skip
+        told = "not counted" if stating is None else str(stating)
+        rows.append((escape(kind.removesuffix("-F1")), *value, told))
+    return [
+        "", "Agreement with the references, per kind of statement, and on how many images captions "
+        "or references make one. A dash for F1: nobody is known to make any; for the interval: "
+        f"fewer than {FEW} images.",
+        *table(("asserted", "F1", "95 % interval", "images"), rows),
+    ]  # fmt: skip
 
 
 def cost(found: Material) -> list[str]:
@@ -210,12 +229,7 @@ def limits(found: Material) -> list[str]:
         "- Where a decoder looks (attention) is not why it says what it says.",
     ]
     lines += [f"- {escape(sentence, 400)}" for sentence in found.truth.get("conclusions", [])]
-    for row in found.weakest:
-        lines.append(
-            f"- Weaker than on all images together ({row['overall']:.4f}) where the "
-            f"{escape(row['stratum'])} is {escape(row['level'])}: {escape(row['metric'])} "
-            f"{row['value']:.4f} [{row['ci'][0]:.4f}, {row['ci'][1]:.4f}]."
-        )
+    lines += weak_groups(found.weakest)
     if found.trained and found.data.synthetic:
         lines.append("- Trained on drawn phantoms: it has never seen a patient's image.")
     return lines
@@ -268,6 +282,11 @@ SECTIONS = (
 
 def _count(value: Any) -> str:
     return "" if value is None else f"{value:,}"
+
+
+def _p(value: float) -> str:
+    """Return p; the smallest that resamples can give is a bound, not a value."""
+    return f"{value:.4f}" if value >= _SMALLEST_P else f"&lt; {_SMALLEST_P}"
 
 
 def _interval(score: dict[str, Any], factor: float = 1, digits: int = 4) -> str:

@@ -164,7 +164,10 @@ def _training(source: Path) -> References | None:
 def _weakest(
     rows: Sequence[Mapping[str, Any]], systems: Mapping[str, StoredStatistics]
 ) -> list[dict[str, Any]]:
-    """Return the groups whose interval lies wholly below the system's value on all images."""
+    """Return the groups whose interval lies wholly below the system's value on all images.
+
+    Those of few images or few patients have none (`stratified`), and are not called weak.
+    """
     overall = {
         (name, metric): float(value)
         for name, system in systems.items()
@@ -175,6 +178,6 @@ def _weakest(
         {key: row[key] for key in ("system", "metric", "stratum", "level", "n", "value", "ci")}
         | {"overall": overall[row["system"], row["metric"]]}
         for row in rows
-        if row["ci"][1] < overall[row["system"], row["metric"]] and row["n"] > 1
+        if row["ci"] is not None and row["ci"][1] < overall[row["system"], row["metric"]]
     ]
     return sorted(found, key=lambda row: (row["system"], row["metric"], row["value"]))
