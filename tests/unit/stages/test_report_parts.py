@@ -69,8 +69,8 @@ def test_ablation_has_quality_against_cost(study: tuple[Path, str, Page]) -> Non
 def test_maps_are_judged_side_by_side(study: tuple[Path, str, Page]) -> None:
     _, text, _ = study
     maps = section(text, "faithfulness")
-    assert "measure map zero-shot full n" in maps
-    assert "pointing-game attention 0.500 0.450 to 0.550 0.600 0.550 to 0.650 33" in maps
+    assert "measure map zero-shot n (zero-shot) full n (full)" in maps
+    assert "pointing-game attention 0.500 0.450 to 0.550 33 0.600 0.550 to 0.650 32" in maps
     for name in ("zero-shot", "full"):
         assert f"The maps of {name} point at findings more often than chance." in maps
     for title in ("Deletion, zero-shot", "Deletion, full", "Insertion, zero-shot"):
