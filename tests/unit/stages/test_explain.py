@@ -295,10 +295,36 @@ def test_a_split_of_a_run(run: RunDir) -> None:
     for image in record["images"]:
         assert image["size"] == [32, 32]
         assert image["origin"] == "generated"
-    explain(run.path, device="cpu", limit=3, view="rollout")
+    explain(run.path, device="cpu", limit=3, view="rollout", force=True)
     other = read_json(run.maps("test"))
     assert "rollout" in other["view"]
     assert [i["maps"] for i in other["images"]] != [i["maps"] for i in record["images"]]
+
+
+def test_maps_of_a_whole_call_are_not_lost_to_a_look_at_one_image(run: RunDir) -> None:
+    explain(run.path, device="cpu", limit=3)
+    before = run.maps("test").read_bytes()
+    one = read_json(run.maps("test"))["images"][0]["id"]
+    asked: list[dict[str, Any]] = [{"ids": [one]}, {"limit": 2}, {"limit": 3, "view": "mean"}]
+    for how in asked:
+        with pytest.raises(RunError, match="add --force to replace it"):
+            explain(run.path, device="cpu", **how)
+        assert run.maps("test").read_bytes() == before
+    explain(run.path, device="cpu", limit=3)  # the same again
+    explain(run.path, device="cpu", limit=4)  # and more: nothing is lost
+    assert len(read_json(run.maps("test"))["images"]) == 4
+    explain(run.path, device="cpu", ids=[one], force=True)
+    assert [image["id"] for image in read_json(run.maps("test"))["images"]] == [one]
+
+
+def test_the_command_says_what_shows_the_maps_of_a_split(
+    run: RunDir, capsys: pytest.CaptureFixture[str]
+) -> None:
+    app(["explain", str(run.path), "--limit", "2", "--device", "cpu"], standalone_mode=False)
+    told = capsys.readouterr()
+    assert "page:" not in told.out
+    assert f"maps_file: {run.maps('test')}" in told.out
+    assert f"`medblip report {run.path}` shows them" in told.err
 
 
 def test_images_of_a_run_go_into_the_run(run: RunDir, files: list[Path]) -> None:

@@ -258,7 +258,9 @@ def test_before_and_after_are_compared_on_the_same_images(tmp_path: Path) -> Non
     assert verdict(rows["pointing-game"]) == verdict(rows["deletion"]) == "better"
     assert any(one.startswith("pointing game: run 1.000") for one in found.conclusions)
     assert all(row["difference"] == 0 for row in compare_faithfulness(runs[0], runs[0]).rows)
-    write_run(Handmade(True), tmp_path / "True", tolerance=0.0)
+    with pytest.raises(RunError, match="add --force to replace it"):
+        write_run(Handmade(True), tmp_path / "True", tolerance=0.0)
+    write_run(Handmade(True), tmp_path / "True", tolerance=0.0, force=True)
     with pytest.raises(MetricError, match="not computed in the same way"):
         compare_faithfulness(runs[1], runs[0])
     with pytest.raises(RunError, match="were not measured"):
@@ -489,7 +491,9 @@ def test_a_real_run_from_the_command_line(zero_shot: Path) -> None:
     assert not (zero_shot / "maps" / "test.json").exists(), "maps are not what was asked for"
     again = faithfulness(zero_shot, limit=5, seed=3)
     assert read_json(Path(again.faithfulness_file)) == first, "a function of data, run and seed"
-    other = faithfulness(zero_shot, limit=5, seed=3, view="mean")
+    with pytest.raises(RunError, match=r"5 images there .*; asked for: 4 images"):
+        faithfulness(zero_shot, limit=4, seed=3)
+    other = faithfulness(zero_shot, limit=5, seed=3, view="mean", force=True)
     assert read_json(Path(other.faithfulness_file))["measures"] != first["measures"]
     assert read_json(zero_shot / "config.json") == weights
 
@@ -502,7 +506,7 @@ def test_data_without_masks_are_measured_by_deletion_alone(zero_shot: Path) -> N
         manifest, dump_jsonl([{k: v for k, v in row.items() if k != "facts"} for row in rows])
     )
     try:
-        made = read_json(Path(faithfulness(zero_shot, limit=4).faithfulness_file))
+        made = read_json(Path(faithfulness(zero_shot, limit=4, force=True).faithfulness_file))
     finally:
         write_text(manifest, before)
     assert {row["measure"] for row in made["measures"]} == {"deletion", "insertion", "similarity"}

@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from medblip.data.images import open_image
-from medblip.files import write_json
+from medblip.files import read_json, write_json
 from medblip.progress import console, track
 from medblip.schema import Example, Prediction
 from medblip.stages.explain.look import View, look
-from medblip.stages.explain.opened import open_run
+from medblip.stages.explain.opened import open_run, require_kept
 from medblip.stages.explain.own_words import is_cut, require_own, says
 
 if TYPE_CHECKING:
@@ -34,11 +34,19 @@ def explain_split(
     limit: int,
     seed: int,
     device: str,
+    force: bool,
 ) -> tuple[Path, int]:
     """Write `run/maps/<split>.json`; return it and the number of images. See `explain`."""
     opened = open_run(run, data, split=split, ids=ids, limit=limit, seed=seed, device=device)
     folder = opened.folder
     with folder.lock():
+        if not force and folder.maps(split).exists():
+            there = read_json(folder.maps(split))
+            require_kept(
+                folder.maps(split), [image["id"] for image in there["images"]], there["view"],
+                [example.id for example in opened.examples], view.words,
+                do="add --force to replace it, or name image files: those go into their own folder",
+            )  # fmt: skip
         images, grid = _looked(opened.captioner, opened.examples, opened.root, opened.made, view)
         record = {"split": split, **view.record(), "grid": list(grid), "images": images}
         write_json(folder.maps(split), record)
