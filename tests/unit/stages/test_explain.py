@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -200,6 +201,30 @@ def test_a_dicom_file_is_explained_under_no_name_of_a_patient(
     assert not [path for path in (tmp_path / "out").iterdir() if name in path.name]
 
 
+@pytest.mark.parametrize("name", ["", "vit-gpt2", "blip2-opt-2.7b", "llava"])
+def test_a_caption_longer_than_the_decoder_is_refused(
+    name: str, tiny_folder: Path, files: list[Path], tmp_path: Path
+) -> None:
+    folder = published(name, tmp_path / name) if name else tiny_folder
+    with pytest.raises(ConfigError, match=r"too long .*\n.* tokens, with prompt and end"):
+        explained(folder, files[:1], tmp_path / "out", caption="nodule " * 5000)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_file_name_that_is_no_utf8_loses_no_image(
+    tiny_folder: Path, files: list[Path], tmp_path: Path
+) -> None:
+    for number, name in enumerate((b"bad\xff.png", b"bad\xfe.png")):
+        shutil.copy(files[number], os.fsencode(tmp_path) + b"/" + name)
+    odd = [Path(os.fsdecode(os.fsencode(tmp_path) + b"/bad\xff.png")),
+           Path(os.fsdecode(os.fsencode(tmp_path) + b"/bad\xfe.png"))]  # fmt: skip
+    result = explained(tiny_folder, [*odd, files[0]], tmp_path / "out")
+    assert (result.images, result.rejected) == (3, 0)
+    images = read_json(tmp_path / "out" / "maps.json")["images"]
+    assert [Path(image["id"]).name for image in images] == ["bad\ufffd.png"] * 2 + ["a.png"]
+    assert len({image["file"] for image in images}) == 3
+
+
 def test_a_given_caption_is_said_to_be_one(
     tiny_folder: Path, files: list[Path], tmp_path: Path
 ) -> None:
@@ -364,7 +389,33 @@ def test_captions_from_elsewhere_are_said_or_refused(
     record = read_json(run.maps("test"))
     assert {image["origin"] for image in record["images"]} == {"text"}
     assert record["images"][0]["words"] == ["left", "nodule"]
-    assert "whoever wrote it" in " ".join(capsys.readouterr().err.split())
+    told = " ".join(capsys.readouterr().err.split())
+    count = len(record["images"])
+    assert f"{count} of {count} captions are stored with pieces that spell another text" in told
+    _edit(run, lambda row: row.update(tokens=[], token_logprobs=[]))
+    explain(run.path, device="cpu")
+    told = " ".join(capsys.readouterr().err.split())
+    assert f"{count} of {count} captions are stored without the pieces" in told
+    assert "another text" not in told
+
+
+def test_a_generated_pad_is_replayed_and_shows_as_no_word(
+    run: RunDir, capsys: pytest.CaptureFixture[str]
+) -> None:
+    padded_pieces = ["left", "[PAD]", "nodule", "[SEP]"]
+    _edit(
+        run,
+        lambda row: row.update(caption="left nodule", tokens=padded_pieces, token_logprobs=[]),
+    )
+    explain(run.path, device="cpu", limit=1)
+    padded = read_json(run.maps("test"))["images"][0]
+    assert (padded["origin"], padded["words"]) == ("generated", ["left", "nodule"])
+    assert "are stored" not in capsys.readouterr().err
+    _edit(run, lambda row: row.update(tokens=["left", "nodule", "[SEP]"]))
+    explain(run.path, device="cpu", limit=1)
+    plain = read_json(run.maps("test"))["images"][0]
+    assert padded["maps"][0] == plain["maps"][0]
+    assert padded["maps"][1] != plain["maps"][1], "what predicted it was the [PAD]"
 
 
 def test_captions_of_other_weights_are_refused(run: RunDir) -> None:

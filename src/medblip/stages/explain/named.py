@@ -137,7 +137,7 @@ def _told(
             try:
                 pictures[source.ids[index]] = source.picture(index)
             except ImageError as error:
-                yield _Told(source.ids[index], problem=str(error))
+                yield _Told(_readable(source.ids[index]), problem=_readable(str(error)))
         if not pictures:
             continue
         squares = stacked([resize.apply(one) for one in pictures.values()], resize)
@@ -147,7 +147,7 @@ def _told(
             said = _said(captioner, embeds, list(pictures), decode, given)
         shown = look(captioner, batch, [tokens or text for text, tokens in said], view, embeds)
         for (name, image), (text, tokens), seen in zip(pictures.items(), said, shown, strict=True):
-            yield _Told(name, image, text, seen, is_cut(seen, tokens))
+            yield _Told(_readable(name), image, text, seen, is_cut(seen, tokens))
 
 
 def _said(
@@ -209,6 +209,11 @@ def _notes(one: _Told, *, given: bool) -> list[str]:
     ]:
         notes.append(f"No patch has any part in this view for: {', '.join(empty)}.")
     return notes
+
+
+def _readable(name: str) -> str:
+    """Return a name as a file in UTF-8 can hold it; file systems take any bytes for a name."""
+    return name.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
 def _file_name(name: str, taken: set[str]) -> str:
