@@ -123,7 +123,8 @@ def write_run(path: Path, data: Path, rank: int, split: str = "test", trained: b
     for image in images:
         rng = np.random.default_rng(len(image["words"]))
         image["maps"] = rng.dirichlet(np.ones(6), len(image["words"])).tolist()  # type: ignore[assignment]
-    write_json(run.maps(split), {"grid": [2, 3], "images": images})
+    view = {"view": f"view of {path.name}"}
+    write_json(run.maps(split), {"grid": [2, 3], "images": images} | view)
     write_json(run.config, {"data": {"root": str(data)}, "freeze": {"preset": path.name},
                             "train": {"seed": 42, "epochs": 3}})  # fmt: skip
     if not trained:

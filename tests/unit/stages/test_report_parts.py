@@ -77,6 +77,18 @@ def test_maps_are_judged_side_by_side(study: tuple[Path, str, Page]) -> None:
         assert f"<figcaption>{title}</figcaption>" in text
 
 
+def test_the_gallery_says_which_view_its_maps_are(
+    study: tuple[Path, str, Page], tmp_path: Path
+) -> None:
+    root, _, whole = study
+    told = "; ".join(f"{name}: view of {name}" for name in NAMES)
+    assert f"where the decoder looked when it wrote it ({told})." in whole.text
+    page = report(root / "full", data=root / "data", out=tmp_path / "one.html")
+    gallery = Page(page.read_text(encoding="utf-8")).text
+    assert "where the decoder looked when it wrote it (view of full)." in gallery
+    assert "Words of full, all at once (view of full)" in gallery
+
+
 def test_clinical_totals_and_hallucinations(study: tuple[Path, str, Page]) -> None:
     _, text, _ = study
     clinic = section(text, "clinical")
