@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageDraw
 from published import published
 from training_runs import make_data
 
@@ -26,6 +26,7 @@ from medblip.errors import CheckpointError, ConfigError, DataError, MedblipError
 from medblip.files import read_json
 from medblip.models.blip import BlipCaptioner
 from medblip.models.maps import Looks, Replay
+from medblip.models.views import described
 from medblip.pictures import cell_box
 from medblip.rundir import RunDir
 from medblip.stages.caption import caption
@@ -232,9 +233,64 @@ def test_a_given_caption_is_said_to_be_one(
     (image,) = read_json(tmp_path / "given" / "maps.json")["images"]
     assert image["words"] == ["left", "pleural", "effusion"]
     assert (image["origin"], image["cut"]) == ("given", False)
-    assert "did not write it" in (tmp_path / "given" / "index.html").read_text()
+    text = (tmp_path / "given" / "index.html").read_text()
+    assert "which did not write it: left pleural effusion" in text
+    assert "when it wrote it" not in text
     explained(tiny_folder, files[:1], tmp_path / "own")
     assert "did not write it" not in (tmp_path / "own" / "index.html").read_text()
+
+
+def test_the_figure_says_what_it_is(
+    tiny_folder: Path, files: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In words that are drawn whole, above the tiles."""
+    drawn: list[str] = []
+    plain = ImageDraw.ImageDraw.text
+
+    def text(self: Any, at: Any, words: str, **how: Any) -> None:
+        drawn.append(words)
+        plain(self, at, words, **how)
+
+    monkeypatch.setattr(ImageDraw.ImageDraw, "text", text)
+    explained(tiny_folder, files[:1], tmp_path / "given", caption="left nodule", view="gradient")
+    said = " ".join(drawn)
+    for words in (
+        f"{tiny_folder.name}: {described('gradient')}.",
+        f"This caption was given to {tiny_folder.name}, which did not write it.",
+        "up to that word's own strongest patch",
+        "An even map would have 6.2 % in every patch.",  # of 16
+        "Research use only. Not a medical device.",
+    ):
+        assert words in said
+    drawn.clear()
+    explained(tiny_folder, files[:1], tmp_path / "own")
+    said = " ".join(drawn)
+    assert "did not write" not in said
+    assert f"written by {tiny_folder.name}" in said
+
+
+def test_control_tokens_and_unknown_words_of_a_given_caption(
+    tiny_folder: Path, files: list[Path], tmp_path: Path
+) -> None:
+    with pytest.raises(ConfigError, match=r"control tokens[^\n]*\n.*\[SEP\]"):
+        explained(tiny_folder, files[:1], tmp_path / "out", caption="left [SEP] nodule")
+    explained(tiny_folder, files[:1], tmp_path / "out", caption="left zebra nodule")
+    text = (tmp_path / "out" / "index.html").read_text()
+    assert "Not in the captioner&#39;s vocabulary: 1 of its words. They were read as [UNK]" in text
+
+
+def test_the_captioner_in_this_folder_has_a_name(
+    tiny_folder: Path, files: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tiny_folder)
+    explained(Path("."), files[:1], tmp_path / "out")
+    assert f"What {tiny_folder.name} looked at" in (tmp_path / "out" / "index.html").read_text()
+
+
+def test_an_image_named_twice_is_one_image(run: RunDir) -> None:
+    explain(run.path, device="cpu", limit=1)
+    one = read_json(run.maps("test"))["images"][0]["id"]
+    assert explain(run.path, device="cpu", ids=[one, one]).images == 1
 
 
 def test_a_caption_that_was_cut_is_said_to_be(
@@ -495,6 +551,7 @@ addEventListener("load", () => setTimeout(() => {
   const picture = card.querySelector(".picture").getBoundingClientRect();
   const over = canvas.getBoundingClientRect();
   told.covers = Math.abs(picture.width - over.width) + Math.abs(picture.height - over.height);
+  told.side = card.querySelector(".side").getBoundingClientRect().height / innerHeight;
   told.wide = document.documentElement.scrollWidth - innerWidth;
   document.title = "probe " + JSON.stringify(told);
 }, 300));
@@ -544,3 +601,4 @@ def test_pointing_at_a_word_lights_its_region(
     assert told["stops"] == 1
     assert told["covers"] < 1
     assert told["wide"] <= 0
+    assert told["side"] < 0.75, "a picture that stays in sight must leave room for the words"

@@ -133,4 +133,4 @@ def _choose(known: list[str], ids: list[str] | None, limit: int, seed: int) -> l
                 do="check the spelling; the first column of the predictions holds the ids",
             )
         )
-    return ids
+    return list(dict.fromkeys(ids))  # an image that is named twice is one image
