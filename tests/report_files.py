@@ -123,7 +123,8 @@ def write_run(path: Path, data: Path, rank: int, split: str = "test", trained: b
     for image in images:
         rng = np.random.default_rng(len(image["words"]))
         image["maps"] = rng.dirichlet(np.ones(6), len(image["words"])).tolist()  # type: ignore[assignment]
-    write_json(run.maps(split), {"grid": [2, 3], "images": images})
+    view = {"view": f"view of {path.name}"}
+    write_json(run.maps(split), {"grid": [2, 3], "images": images} | view)
     write_json(run.config, {"data": {"root": str(data)}, "freeze": {"preset": path.name},
                             "train": {"seed": 42, "epochs": 3}})  # fmt: skip
     if not trained:
@@ -204,11 +205,11 @@ def write_study(path: Path) -> Path:
     return path
 
 
-def write_faithfulness(run: Path, value: float = 0.6, split: str = "test") -> Path:
+def write_faithfulness(run: Path, value: float = 0.6, split: str = "test", count: int = 33) -> Path:
     """Write how true the maps of one run are."""
     measures = [
         {"measure": measure, "map": name, "value": value - 0.1 * rank,
-         "ci": [value - 0.1 * rank - 0.05, value - 0.1 * rank + 0.05], "n": 33}
+         "ci": [value - 0.1 * rank - 0.05, value - 0.1 * rank + 0.05], "n": count}
         for measure in ("pointing-game", "mass-in-mask", "deletion", "insertion")
         for rank, name in enumerate(MAPS)
     ]  # fmt: skip
@@ -284,7 +285,7 @@ def write_all(root: Path) -> dict[str, Path]:
     for name in NAMES:
         write_clinical(root / name)
     for rank, name in enumerate(("zero-shot", "full")):
-        write_faithfulness(root / name, 0.5 + 0.1 * rank)
+        write_faithfulness(root / name, 0.5 + 0.1 * rank, count=33 - rank)
     return {
         "comparison": root / "comparison.json",
         "ablation": write_ablation(root / "ablation.json", NAMES[1:]),

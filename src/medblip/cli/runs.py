@@ -219,13 +219,11 @@ def explain(
     if faithful:
         from medblip import faithfulness
 
-        _require_split(
-            {"IMAGES": images, "--out": out, "--caption": caption, "--set": overrides,
-             "--force": force}
-        )  # fmt: skip
+        _require_split({"IMAGES": images, "--out": out, "--caption": caption, "--set": overrides})
         measured = faithfulness(
             run, data, split=split, ids=image, limit=100 if limit is None else limit,
             seed=seed or 0, view=view, layer=layer, head=head, device=device or "auto",
+            force=force,
         )  # fmt: skip
         if not as_json:
             print_table("\n".join(measured.conclusions))
@@ -250,7 +248,11 @@ def explain(
         device=device or "auto",
         force=force,
     )
-    finish(result, as_json)
+    if result.page or as_json:
+        finish(result, as_json)
+        return
+    finish({"maps_file": result.maps_file, "images": result.images, "view": result.view}, as_json)
+    print_table(f"`medblip report {run}` shows them, where its captions are scored")
 
 
 def _require_split(given: dict[str, object]) -> None:

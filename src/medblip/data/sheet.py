@@ -29,18 +29,24 @@ class Tile:
     small: str
 
 
-def contact_sheet(tiles: Sequence[Tile], *, columns: int = 6, lines: int = 6) -> bytes:
-    """Return a PNG, 1,600 pixels wide."""
+def contact_sheet(
+    tiles: Sequence[Tile], *, columns: int = 6, lines: int = 6, notes: Sequence[str] = ()
+) -> bytes:
+    """Return a PNG, 1,600 pixels wide; `notes` stand whole above the pictures."""
     columns = max(1, min(columns, len(tiles)))
     side = (_WIDTH - _PAD) // columns - _PAD
     height = side + (lines + 1) * _LINE + _PAD
     rows = -(-len(tiles) // columns)
-    sheet = Image.new("RGB", (_WIDTH, rows * (height + _PAD) + _PAD), _PAPER)
-    draw = ImageDraw.Draw(sheet)
     font, fine = ImageFont.load_default(14), ImageFont.load_default(11)
+    said = [line for note in notes for line in _wrap(note, font, _WIDTH - 2 * _PAD)]
+    head = _PAD + len(said) * _LINE
+    sheet = Image.new("RGB", (_WIDTH, head + rows * (height + _PAD)), _PAPER)
+    draw = ImageDraw.Draw(sheet)
+    for number, line in enumerate(said):
+        draw.text((_PAD, _PAD + number * _LINE - 4), line, fill=_INK, font=font)
     for number, tile in enumerate(tiles):
         left = _PAD + (number % columns) * (side + _PAD)
-        top = _PAD + (number // columns) * (height + _PAD)
+        top = head + (number // columns) * (height + _PAD)
         _place(sheet, tile.image, left, top, side)
         wrapped = _wrap(tile.text, font, side)
         if len(wrapped) > lines:

@@ -2,6 +2,10 @@
 
 Words of one image are not independent, so images are what is drawn again. Of each image two sums
 are kept, a numerator and a denominator: a value is their ratio over all images.
+
+A bootstrap of one image draws that image every time and is sure of itself. So p is never below the
+least that `differ` images can give in an exact test, where each one's difference may have either
+sign: 2 / 2 ** differ. Below `FEWEST` such images no difference can count.
 """
 
 from __future__ import annotations
@@ -16,7 +20,10 @@ from medblip.metrics.resampling import scores
 from medblip.metrics.significance import holm, paired_bootstrap
 from medblip.metrics.stored import StoredStatistics
 
-__all__ = ["Table", "compared", "measures", "paired_tests", "stored"]
+__all__ = ["FEWEST", "Table", "compared", "measures", "paired_tests", "stored"]
+
+#: Images that must differ before a difference can count: five give at best p = 2 / 2 ** 5 = 0.0625.
+FEWEST = 6
 
 #: (measure, map) -> per image a numerator and a denominator, float64 (images, 2).
 Table = Mapping[tuple[str, str], Floats]
@@ -42,7 +49,10 @@ def measures(table: Table, *, resamples: int, seed: int) -> list[dict[str, Any]]
 def paired_tests(
     table: Table, pairs: Sequence[tuple[str, str, str]], *, resamples: int, seed: int
 ) -> list[dict[str, Any]]:
-    """Return a row per pair (measure, map, baseline): paired bootstrap, Holm over all of them."""
+    """Return a row per pair (measure, map, baseline): paired bootstrap, Holm over all of them.
+
+    `n` are the images that count, `differ` those of them in which the two maps differ.
+    """
     sides: tuple[dict[str, Statistics], dict[str, Statistics]] = ({}, {})
     kept = {}
     for pair in pairs:
@@ -60,7 +70,8 @@ def paired_tests(
     return _corrected(
         [
             {"measure": kept[name][0], "map": kept[name][1], "baseline": kept[name][2],
-             "difference": test.difference, "ci": list(test.ci), "p": test.p}
+             "difference": test.difference, "ci": list(test.ci),
+             **_counted(test.p, *(table[kept[name][0], kind] for kind in kept[name][1:]))}
             for name, test in found.items()
         ]
     )  # fmt: skip
@@ -100,11 +111,24 @@ def compared(
                 "baseline_value": float(shared[1][0] / shared[1][1]),
                 "difference": test.difference,
                 "ci": list(test.ci),
-                "p": test.p,
-                "n": int(counts.sum()),
+                **_counted(test.p, *both),
             }
         )
     return _corrected(rows)
+
+
+def _counted(p: float, mine: Floats, theirs: Floats) -> dict[str, Any]:
+    """Return p as so many images allow it, and how many they are.
+
+    Args:
+        p: Of the bootstrap.
+        mine: Numerator and denominator of each image, (images, 2).
+        theirs: The same of the other side.
+    """
+    counts = (mine[:, 1] > 0) & (theirs[:, 1] > 0)
+    gaps = mine[:, 0] * theirs[:, 1] - theirs[:, 0] * mine[:, 1]  # of two ratios, up to scale
+    differ = int((counts & (np.abs(gaps) > 1e-12)).sum())  # more than the last bits of a sum
+    return {"p": max(p, min(1.0, 2.0 / 2.0**differ)), "n": int(counts.sum()), "differ": differ}
 
 
 def _name(key: tuple[str, str]) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from medblip.errors import ConfigError, explain
 from medblip.models.captioner import TokenBatch
 from medblip.models.decode import Special
 from medblip.models.loading import float_dtype
@@ -29,6 +30,7 @@ __all__ = ["Replays"]
 class Replays(abc.ABC):
     """The part of a family that says what was looked at; the attributes are the family's."""
 
+    network: Any
     tokenizer: Any
     image_size: tuple[int, int]
     _special: Special
@@ -47,6 +49,7 @@ class Replays(abc.ABC):
         """Read given captions once and return all attention to the image; see `Captioner`."""
         rows, columns = self._grid()
         ids = [self._ids_of(one) for one in captions]
+        self._require_room(max(map(len, ids), default=0))
         first = len(self._given())
         graph = gradients != "none"
         with torch.inference_mode(not graph), torch.set_grad_enabled(graph):
@@ -63,12 +66,16 @@ class Replays(abc.ABC):
             slopes = gradients_of(looks, asks, gradients)
         layers = [looks.of_image(layer.detach()).float().cpu() for layer in looks.layers]
         bridge = [layer.detach().float().cpu() for layer in looks.bridge]
+        silent = frozenset(self.tokenizer.all_special_ids)
         found = []
         for row, (one, slope) in enumerate(zip(ids, slopes, strict=True)):
             at, said = asks[row]
             logp_TV = looks.logits[row, at].detach().float().log_softmax(-1).cpu()
             pieces = self.tokenizer.convert_ids_to_tokens(one[first:-1])
-            words, spans = group_words(pieces, self._begins_word, self._word)
+            shown = list(range(len(pieces)))
+            if not isinstance(captions[row], str):  # a generated [PAD] is in no caption's text
+                shown = [at for at in shown if one[first + at] not in silent]
+            words, spans = self._words_of(pieces, shown)
             found.append(
                 Replay(
                     pieces=tuple(pieces), words=words, spans=spans, grid=(rows, columns),
@@ -117,6 +124,32 @@ class Replays(abc.ABC):
         ids = [int(one) for one in self.tokenizer.convert_tokens_to_ids(list(caption))]
         end = self._special.end
         return [*self._given(), *(ids[:-1] if ids[-1:] == [end] else ids), end]
+
+    def _words_of(
+        self, pieces: Sequence[str], shown: Sequence[int]
+    ) -> tuple[tuple[str, ...], tuple[tuple[int, int], ...]]:
+        """Return the words of the pieces at some places, and the span of each among all pieces."""
+        words, spans = group_words([pieces[at] for at in shown], self._begins_word, self._word)
+        return words, tuple((shown[start], shown[stop - 1] + 1) for start, stop in spans)
+
+    def _require_room(self, longest: int) -> None:
+        """Refuse a caption with more tokens than the decoder has positions.
+
+        Raises:
+            ConfigError: It is one.
+        """
+        config = self.network.config
+        places = getattr(config.get_text_config(decoder=True), "max_position_embeddings", None)
+        ahead = getattr(config, "num_query_tokens", 0)  # a Q-Former's answers stand before words
+        if places is not None and longest + ahead > places:
+            raise ConfigError(
+                explain(
+                    "the caption is too long for this captioner",
+                    got=f"{longest} tokens, with prompt and end",
+                    expected=f"at most {places - ahead}",
+                    do="explain a shorter caption",
+                )
+            )
 
     def _begins_word(self, piece: str) -> bool:
         """Byte-level and SentencePiece pieces say where a word begins."""

@@ -17,6 +17,9 @@ from PIL import Image
 
 __all__ = ["Box", "cell_box", "data_uri", "heat", "packed", "strengths"]
 
+#: Height of a drawing, in widths, at most.
+TALLEST = 5
+
 
 class Box(NamedTuple):
     """A rectangle in pixels of the original image; edges may lie between two pixels."""
@@ -73,12 +76,14 @@ def heat(image: Image.Image, strength: NDArray[np.uint8], width: int) -> Image.I
     Args:
         image: The image.
         strength: uint8 (rows, columns), 255 at the strongest patch; stretched bilinearly.
-        width: In pixels.
+        width: In pixels; an image more than `TALLEST` times as high as wide gets less, so that a
+            strip of a few pixels' width does not take the memory of a wall.
     """
-    size = (width, max(1, round(width * image.height / image.width)))
-    below = np.asarray(image.convert("RGB").resize(size), dtype=np.float64)
+    scale = min(width / image.width, TALLEST * width / image.height)
+    size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
+    below = np.asarray(image.convert("RGB").resize(size), dtype=np.float32)
     stretched = Image.fromarray(strength).resize(size, Image.Resampling.BILINEAR)
-    t = np.asarray(stretched, dtype=np.float64)[..., None] / 255
+    t = np.asarray(stretched, dtype=np.float32)[..., None] / 255
     ink = np.concatenate([255 + 0 * t, 96 + 150 * t, 16 + 90 * t * t], axis=-1)  # as in wordmaps.js
     over = below * (1 - 0.8 * t) + ink * 0.8 * t
     return Image.fromarray(np.round(over).astype(np.uint8))

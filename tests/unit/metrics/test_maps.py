@@ -157,6 +157,24 @@ def test_rows_of_measures_and_tests() -> None:
     assert found["deletion"]["p_holm"] > 0.05
 
 
+def test_no_p_is_less_than_so_many_images_can_give() -> None:
+    """All signs of n differences are equally likely under chance: the least p is 2 / 2 ** n."""
+    for differ in range(12):
+        hits = np.zeros((40, 2))
+        hits[:, 1] = 1.0
+        better = hits.copy()
+        better[:differ, 0] = 1.0
+        table = {("pointing-game", "attention"): better, ("pointing-game", "random"): hits}
+        pairs = [("pointing-game", "attention", "random")]
+        (row,) = paired_tests(table, pairs, resamples=2000, seed=0)
+        assert (row["n"], row["differ"]) == (40, differ)
+        assert row["p"] >= min(1.0, 2 / 2**differ)
+        sides = [stored({key: table[key]}, list(map(str, range(40))), "a") for key in table]
+        renamed = stored({("pointing-game", "attention"): hits}, sides[0].ids, "a")
+        (other,) = compared(sides[0], renamed, "attention", resamples=2000, seed=0)
+        assert (other["p"], other["differ"]) == (row["p"], differ)
+
+
 def test_two_captioners_are_compared_on_the_same_images_and_the_same_measure_only() -> None:
     ids = [f"i{n}" for n in range(30)]
     ones = np.ones((30, 2))

@@ -68,6 +68,22 @@ def test_heat_is_drawn_where_the_cell_lies(size: tuple[int, int]) -> None:
         )
 
 
+@pytest.mark.parametrize("size", [(8, 2000), (4, 40000), (2000, 8)])
+def test_a_narrow_image_is_drawn_small_and_whole(size: tuple[int, int]) -> None:
+    """Scaled to a fixed width, 4 x 40,000 pixels were 384 x 3,840,000."""
+    strength = np.zeros((6, 6), np.uint8)
+    strength[4, 1] = 255
+    over = heat(Image.new("L", size), strength, 384)
+    assert over.width <= 384
+    assert over.height <= 5 * 384
+    assert max(over.size) >= 384
+    level = np.asarray(over, dtype=float).sum(-1)
+    y, x = np.unravel_index(level.argmax(), level.shape)
+    box = cell_box(25, (6, 6), over.size)  # of the drawing, whose width may be a pixel
+    assert box.top - 1 <= y < box.bottom + 1
+    assert box.left - 1 <= x < box.right + 1
+
+
 def test_strengths_and_packing_come_back() -> None:
     maps = np.array([[[0.5, 0.25], [0.25, 0]], [[0, 0], [0, 0]]])
     levels, peaks = strengths(maps)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -14,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageDraw
 from published import published
 from training_runs import make_data
 
@@ -25,6 +26,7 @@ from medblip.errors import CheckpointError, ConfigError, DataError, MedblipError
 from medblip.files import read_json
 from medblip.models.blip import BlipCaptioner
 from medblip.models.maps import Looks, Replay
+from medblip.models.views import described
 from medblip.pictures import cell_box
 from medblip.rundir import RunDir
 from medblip.stages.caption import caption
@@ -200,6 +202,30 @@ def test_a_dicom_file_is_explained_under_no_name_of_a_patient(
     assert not [path for path in (tmp_path / "out").iterdir() if name in path.name]
 
 
+@pytest.mark.parametrize("name", ["", "vit-gpt2", "blip2-opt-2.7b", "llava"])
+def test_a_caption_longer_than_the_decoder_is_refused(
+    name: str, tiny_folder: Path, files: list[Path], tmp_path: Path
+) -> None:
+    folder = published(name, tmp_path / name) if name else tiny_folder
+    with pytest.raises(ConfigError, match=r"too long .*\n.* tokens, with prompt and end"):
+        explained(folder, files[:1], tmp_path / "out", caption="nodule " * 5000)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_file_name_that_is_no_utf8_loses_no_image(
+    tiny_folder: Path, files: list[Path], tmp_path: Path
+) -> None:
+    for number, name in enumerate((b"bad\xff.png", b"bad\xfe.png")):
+        shutil.copy(files[number], os.fsencode(tmp_path) + b"/" + name)
+    odd = [Path(os.fsdecode(os.fsencode(tmp_path) + b"/bad\xff.png")),
+           Path(os.fsdecode(os.fsencode(tmp_path) + b"/bad\xfe.png"))]  # fmt: skip
+    result = explained(tiny_folder, [*odd, files[0]], tmp_path / "out")
+    assert (result.images, result.rejected) == (3, 0)
+    images = read_json(tmp_path / "out" / "maps.json")["images"]
+    assert [Path(image["id"]).name for image in images] == ["bad\ufffd.png"] * 2 + ["a.png"]
+    assert len({image["file"] for image in images}) == 3
+
+
 def test_a_given_caption_is_said_to_be_one(
     tiny_folder: Path, files: list[Path], tmp_path: Path
 ) -> None:
@@ -207,9 +233,64 @@ def test_a_given_caption_is_said_to_be_one(
     (image,) = read_json(tmp_path / "given" / "maps.json")["images"]
     assert image["words"] == ["left", "pleural", "effusion"]
     assert (image["origin"], image["cut"]) == ("given", False)
-    assert "did not write it" in (tmp_path / "given" / "index.html").read_text()
+    text = (tmp_path / "given" / "index.html").read_text()
+    assert "which did not write it: left pleural effusion" in text
+    assert "when it wrote it" not in text
     explained(tiny_folder, files[:1], tmp_path / "own")
     assert "did not write it" not in (tmp_path / "own" / "index.html").read_text()
+
+
+def test_the_figure_says_what_it_is(
+    tiny_folder: Path, files: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In words that are drawn whole, above the tiles."""
+    drawn: list[str] = []
+    plain = ImageDraw.ImageDraw.text
+
+    def text(self: Any, at: Any, words: str, **how: Any) -> None:
+        drawn.append(words)
+        plain(self, at, words, **how)
+
+    monkeypatch.setattr(ImageDraw.ImageDraw, "text", text)
+    explained(tiny_folder, files[:1], tmp_path / "given", caption="left nodule", view="gradient")
+    said = " ".join(drawn)
+    for words in (
+        f"{tiny_folder.name}: {described('gradient')}.",
+        f"This caption was given to {tiny_folder.name}, which did not write it.",
+        "up to that word's own strongest patch",
+        "An even map would have 6.2 % in every patch.",  # of 16
+        "Research use only. Not a medical device.",
+    ):
+        assert words in said
+    drawn.clear()
+    explained(tiny_folder, files[:1], tmp_path / "own")
+    said = " ".join(drawn)
+    assert "did not write" not in said
+    assert f"written by {tiny_folder.name}" in said
+
+
+def test_control_tokens_and_unknown_words_of_a_given_caption(
+    tiny_folder: Path, files: list[Path], tmp_path: Path
+) -> None:
+    with pytest.raises(ConfigError, match=r"control tokens[^\n]*\n.*\[SEP\]"):
+        explained(tiny_folder, files[:1], tmp_path / "out", caption="left [SEP] nodule")
+    explained(tiny_folder, files[:1], tmp_path / "out", caption="left zebra nodule")
+    text = (tmp_path / "out" / "index.html").read_text()
+    assert "Not in the captioner&#39;s vocabulary: 1 of its words. They were read as [UNK]" in text
+
+
+def test_the_captioner_in_this_folder_has_a_name(
+    tiny_folder: Path, files: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tiny_folder)
+    explained(Path("."), files[:1], tmp_path / "out")
+    assert f"What {tiny_folder.name} looked at" in (tmp_path / "out" / "index.html").read_text()
+
+
+def test_an_image_named_twice_is_one_image(run: RunDir) -> None:
+    explain(run.path, device="cpu", limit=1)
+    one = read_json(run.maps("test"))["images"][0]["id"]
+    assert explain(run.path, device="cpu", ids=[one, one]).images == 1
 
 
 def test_a_caption_that_was_cut_is_said_to_be(
@@ -295,10 +376,36 @@ def test_a_split_of_a_run(run: RunDir) -> None:
     for image in record["images"]:
         assert image["size"] == [32, 32]
         assert image["origin"] == "generated"
-    explain(run.path, device="cpu", limit=3, view="rollout")
+    explain(run.path, device="cpu", limit=3, view="rollout", force=True)
     other = read_json(run.maps("test"))
     assert "rollout" in other["view"]
     assert [i["maps"] for i in other["images"]] != [i["maps"] for i in record["images"]]
+
+
+def test_maps_of_a_whole_call_are_not_lost_to_a_look_at_one_image(run: RunDir) -> None:
+    explain(run.path, device="cpu", limit=3)
+    before = run.maps("test").read_bytes()
+    one = read_json(run.maps("test"))["images"][0]["id"]
+    asked: list[dict[str, Any]] = [{"ids": [one]}, {"limit": 2}, {"limit": 3, "view": "mean"}]
+    for how in asked:
+        with pytest.raises(RunError, match="add --force to replace it"):
+            explain(run.path, device="cpu", **how)
+        assert run.maps("test").read_bytes() == before
+    explain(run.path, device="cpu", limit=3)  # the same again
+    explain(run.path, device="cpu", limit=4)  # and more: nothing is lost
+    assert len(read_json(run.maps("test"))["images"]) == 4
+    explain(run.path, device="cpu", ids=[one], force=True)
+    assert [image["id"] for image in read_json(run.maps("test"))["images"]] == [one]
+
+
+def test_the_command_says_what_shows_the_maps_of_a_split(
+    run: RunDir, capsys: pytest.CaptureFixture[str]
+) -> None:
+    app(["explain", str(run.path), "--limit", "2", "--device", "cpu"], standalone_mode=False)
+    told = capsys.readouterr()
+    assert "page:" not in told.out
+    assert f"maps_file: {run.maps('test')}" in told.out
+    assert f"`medblip report {run.path}` shows them" in told.err
 
 
 def test_images_of_a_run_go_into_the_run(run: RunDir, files: list[Path]) -> None:
@@ -338,7 +445,33 @@ def test_captions_from_elsewhere_are_said_or_refused(
     record = read_json(run.maps("test"))
     assert {image["origin"] for image in record["images"]} == {"text"}
     assert record["images"][0]["words"] == ["left", "nodule"]
-    assert "whoever wrote it" in " ".join(capsys.readouterr().err.split())
+    told = " ".join(capsys.readouterr().err.split())
+    count = len(record["images"])
+    assert f"{count} of {count} captions are stored with pieces that spell another text" in told
+    _edit(run, lambda row: row.update(tokens=[], token_logprobs=[]))
+    explain(run.path, device="cpu")
+    told = " ".join(capsys.readouterr().err.split())
+    assert f"{count} of {count} captions are stored without the pieces" in told
+    assert "another text" not in told
+
+
+def test_a_generated_pad_is_replayed_and_shows_as_no_word(
+    run: RunDir, capsys: pytest.CaptureFixture[str]
+) -> None:
+    padded_pieces = ["left", "[PAD]", "nodule", "[SEP]"]
+    _edit(
+        run,
+        lambda row: row.update(caption="left nodule", tokens=padded_pieces, token_logprobs=[]),
+    )
+    explain(run.path, device="cpu", limit=1)
+    padded = read_json(run.maps("test"))["images"][0]
+    assert (padded["origin"], padded["words"]) == ("generated", ["left", "nodule"])
+    assert "are stored" not in capsys.readouterr().err
+    _edit(run, lambda row: row.update(tokens=["left", "nodule", "[SEP]"]))
+    explain(run.path, device="cpu", limit=1)
+    plain = read_json(run.maps("test"))["images"][0]
+    assert padded["maps"][0] == plain["maps"][0]
+    assert padded["maps"][1] != plain["maps"][1], "what predicted it was the [PAD]"
 
 
 def test_captions_of_other_weights_are_refused(run: RunDir) -> None:
@@ -418,6 +551,7 @@ addEventListener("load", () => setTimeout(() => {
   const picture = card.querySelector(".picture").getBoundingClientRect();
   const over = canvas.getBoundingClientRect();
   told.covers = Math.abs(picture.width - over.width) + Math.abs(picture.height - over.height);
+  told.side = card.querySelector(".side").getBoundingClientRect().height / innerHeight;
   told.wide = document.documentElement.scrollWidth - innerWidth;
   document.title = "probe " + JSON.stringify(told);
 }, 300));
@@ -467,3 +601,4 @@ def test_pointing_at_a_word_lights_its_region(
     assert told["stops"] == 1
     assert told["covers"] < 1
     assert told["wide"] <= 0
+    assert told["side"] < 0.75, "a picture that stays in sight must leave room for the words"

@@ -231,7 +231,8 @@ def test_the_file_holds_what_readers_expect(tmp_path: Path) -> None:
         assert row.keys() == {"measure", "map", "value", "ci", "n"}
         assert row["ci"][0] - 1e-9 <= row["value"] <= row["ci"][1] + 1e-9
     for row in record["tests"]:
-        assert row.keys() == {"measure", "map", "baseline", "difference", "ci", "p", "p_holm"}
+        assert row.keys() == {"measure", "map", "baseline", "difference", "ci", "p", "n",
+                              "differ", "p_holm"}  # fmt: skip
     curves = record["curves"]
     assert curves["fractions"] == list(FRACTIONS)
     assert set(curves["deletion"]) == set(curves["insertion"]) == {"attention", "random", "centre"}
@@ -257,7 +258,9 @@ def test_before_and_after_are_compared_on_the_same_images(tmp_path: Path) -> Non
     assert verdict(rows["pointing-game"]) == verdict(rows["deletion"]) == "better"
     assert any(one.startswith("pointing game: run 1.000") for one in found.conclusions)
     assert all(row["difference"] == 0 for row in compare_faithfulness(runs[0], runs[0]).rows)
-    write_run(Handmade(True), tmp_path / "True", tolerance=0.0)
+    with pytest.raises(RunError, match="add --force to replace it"):
+        write_run(Handmade(True), tmp_path / "True", tolerance=0.0)
+    write_run(Handmade(True), tmp_path / "True", tolerance=0.0, force=True)
     with pytest.raises(MetricError, match="not computed in the same way"):
         compare_faithfulness(runs[1], runs[0])
     with pytest.raises(RunError, match="were not measured"):
@@ -321,8 +324,8 @@ def test_reading_under_patches_is_reading_each_image_alone(
         np.testing.assert_allclose(got[row], expected, atol=1e-5)
 
 
-def record(**values: tuple[float, float]) -> dict[str, Any]:
-    """Return a file: `measure__baseline` = (difference, p)."""
+def record(count: int = 9, **values: tuple[float, float]) -> dict[str, Any]:
+    """Return a file: `measure__baseline` or `measure__map__baseline` = (difference, p)."""
     kinds = ("attention", "random", "centre", "randomised-weights")
     rows = [
         {"measure": measure, "map": kind, "value": 0.5, "ci": [0.4, 0.6], "n": 9}
@@ -330,9 +333,10 @@ def record(**values: tuple[float, float]) -> dict[str, Any]:
         for kind in kinds
     ]
     tests = [
-        {"measure": name.split("__")[0].replace("_", "-"), "map": "attention", "p_holm": p,
-         "baseline": name.split("__")[1].replace("_", "-"), "difference": difference}
+        {"measure": parts[0], "map": "attention" if len(parts) == 2 else parts[1], "p_holm": p,
+         "baseline": parts[-1], "difference": difference, "n": count, "differ": count}
         for name, (difference, p) in values.items()
+        if (parts := name.replace("_", "-").split("--"))
     ]  # fmt: skip
     own = [{"measure": m, "map": "attention", "value": 0.25, "ci": [0.1, 0.4], "n": 4}
            for m in ("pointing-game", "found-and-pointed")]  # fmt: skip
@@ -349,10 +353,9 @@ def record(**values: tuple[float, float]) -> dict[str, Any]:
         ({"pointing_game__centre": (0.2, 0.01)}, ", and better than the centre prior by more than"),
         ({"pointing_game__centre": (0.2, 0.06)}, "not better than the centre prior by more than"),
         ({"pointing_game__centre": (-0.2, 0.01)}, ", and worse than the centre prior by more than"),
-        ({"pointing_game__randomised_weights": (0.2, 0.01)}, "what points was learned"),
-        ({"pointing_game__randomised_weights": (0.2, 0.2)}, "not shown to be learned"),
+        ({"pointing_game__centre": (0.2, 0.01)}, "by more than chance (p = 0.01, 9 images)"),
         ({"deletion__random": (-0.2, 0.01), "deletion__centre": (-0.1, 0.01)},
-         "faster than from the centre: the map marks"),
+         "faster than from the centre (p = 0.01, 9 images): the map marks"),
         ({"deletion__random": (-0.2, 0.01), "deletion__centre": (0.1, 0.01)},
          "slower than from the centre"),
         ({"deletion__random": (-0.2, 0.01), "deletion__centre": (0.1, 0.3)}, "is not shown"),
@@ -372,6 +375,60 @@ def test_sentences_say_what_the_figures_say(
     assert expected in text
     opposite = " ".join(sentences(record()))
     assert ("not " in expected or "no faster" in expected) or expected not in opposite
+
+
+@pytest.mark.parametrize(
+    ("learned", "left", "expected"),
+    [
+        ((0.2, 0.01), (0.2, 0.01), ["more by more than chance (p = 0.01, 9 images), so that part "
+         "of the pointing was learned", "still more by more than chance (p = 0.01, 9 images), so "
+         "part of the pointing is there without what the decoder learned"]),
+        ((0.2, 0.01), (0.1, 0.2), ["was learned", "is there without what the decoder learned is "
+         "not shown"]),
+        ((0.1, 0.2), (0.2, 0.01), ["was learned by the decoder is not shown", "still more"]),
+        ((-0.1, 0.01), (-0.1, 0.01), ["takes the maps off", "none of the pointing is left"]),
+    ],
+)  # fmt: skip
+def test_shuffled_weights_are_told_in_both_directions(
+    learned: tuple[float, float], left: tuple[float, float], expected: list[str]
+) -> None:
+    made = {"pointing_game__randomised_weights": learned,
+            "pointing_game__randomised_weights__random": left}  # fmt: skip
+    (said,) = (one for one in sentences(record(**made)) if one.startswith("With shuffled"))
+    for part in expected:
+        assert part in said
+    assert said.count("0.50 [0.40, 0.60]") == 3, "shuffled, own and random"
+    few = " ".join(sentences(record(5, **made)))
+    assert few.count("too few images to tell (p = 0.01, 5 images)") <= 1
+    assert "was learned by the decoder" not in few
+
+
+@pytest.mark.parametrize("count", [1, 5])
+def test_a_few_images_prove_nothing(tmp_path: Path, count: int) -> None:
+    """A bootstrap of one image draws that image 10,000 times and is sure of itself."""
+    looking = opened(Handmade(looks=True), tmp_path, count)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("medblip.stages.explain.faithfulness.open_run", lambda *_, **__: looking)
+        looking.folder.path.mkdir(exist_ok=True)
+        made = read_json(Path(faithfulness(looking.folder.path).faithfulness_file))
+    assert made["tests"]
+    assert all(row["p"] >= min(1, 2 / 2**count) for row in made["tests"])
+    text = " ".join(made["conclusions"])
+    for verdict_ in ("by more than chance", "marks what the word needs", "no explanation",
+                     ": they depend on", "was learned by"):  # fmt: skip
+        assert verdict_ not in text
+    assert text.count("too few images to tell") >= 6
+    assert ("1 image)" if count == 1 else "5 images)") in text
+    row = {"measure": "deletion", "value": 0.3, "baseline_value": 0.5, "difference": -0.2,
+           "ci": [-0.3, -0.1], "n": count, "differ": count, "p_holm": 0.01}  # fmt: skip
+    assert compared_sentences([row], "a", "b")[0].endswith("too few images to tell.")
+
+
+def test_what_the_captioner_wrote_comes_before_what_it_was_given() -> None:
+    said = sentences(record())
+    own = next(at for at, one in enumerate(said) if one.startswith("In its own captions"))
+    given = next(at for at, one in enumerate(said) if "the references' 12 mentions" in one)
+    assert own < given
 
 
 def test_similarity_has_three_verdicts() -> None:
@@ -399,7 +456,7 @@ def test_without_masks_no_word_is_said_of_pointing() -> None:
 
 def test_a_comparison_says_which_way() -> None:
     row = {"measure": "deletion", "value": 0.3, "baseline_value": 0.5, "difference": -0.2,
-           "ci": [-0.3, -0.1], "n": 7, "p_holm": 0.01}  # fmt: skip
+           "ci": [-0.3, -0.1], "n": 7, "differ": 7, "p_holm": 0.01}  # fmt: skip
     said = [
         compared_sentences([row | more], "a", "b")[0]
         for more in ({}, {"difference": 0.2}, {"p_holm": 0.2})
@@ -434,7 +491,9 @@ def test_a_real_run_from_the_command_line(zero_shot: Path) -> None:
     assert not (zero_shot / "maps" / "test.json").exists(), "maps are not what was asked for"
     again = faithfulness(zero_shot, limit=5, seed=3)
     assert read_json(Path(again.faithfulness_file)) == first, "a function of data, run and seed"
-    other = faithfulness(zero_shot, limit=5, seed=3, view="mean")
+    with pytest.raises(RunError, match=r"5 images there .*; asked for: 4 images"):
+        faithfulness(zero_shot, limit=4, seed=3)
+    other = faithfulness(zero_shot, limit=5, seed=3, view="mean", force=True)
     assert read_json(Path(other.faithfulness_file))["measures"] != first["measures"]
     assert read_json(zero_shot / "config.json") == weights
 
@@ -447,7 +506,7 @@ def test_data_without_masks_are_measured_by_deletion_alone(zero_shot: Path) -> N
         manifest, dump_jsonl([{k: v for k, v in row.items() if k != "facts"} for row in rows])
     )
     try:
-        made = read_json(Path(faithfulness(zero_shot, limit=4).faithfulness_file))
+        made = read_json(Path(faithfulness(zero_shot, limit=4, force=True).faithfulness_file))
     finally:
         write_text(manifest, before)
     assert {row["measure"] for row in made["measures"]} == {"deletion", "insertion", "similarity"}

@@ -69,12 +69,24 @@ def test_ablation_has_quality_against_cost(study: tuple[Path, str, Page]) -> Non
 def test_maps_are_judged_side_by_side(study: tuple[Path, str, Page]) -> None:
     _, text, _ = study
     maps = section(text, "faithfulness")
-    assert "measure map zero-shot full n" in maps
-    assert "pointing-game attention 0.500 0.450 to 0.550 0.600 0.550 to 0.650 33" in maps
+    assert "measure map zero-shot n (zero-shot) full n (full)" in maps
+    assert "pointing-game attention 0.500 0.450 to 0.550 33 0.600 0.550 to 0.650 32" in maps
     for name in ("zero-shot", "full"):
         assert f"The maps of {name} point at findings more often than chance." in maps
     for title in ("Deletion, zero-shot", "Deletion, full", "Insertion, zero-shot"):
         assert f"<figcaption>{title}</figcaption>" in text
+
+
+def test_the_gallery_says_which_view_its_maps_are(
+    study: tuple[Path, str, Page], tmp_path: Path
+) -> None:
+    root, _, whole = study
+    told = "; ".join(f"{name}: view of {name}" for name in NAMES)
+    assert f"where the decoder looked when it wrote it ({told})." in whole.text
+    page = report(root / "full", data=root / "data", out=tmp_path / "one.html")
+    gallery = Page(page.read_text(encoding="utf-8")).text
+    assert "where the decoder looked when it wrote it (view of full)." in gallery
+    assert "Words of full, all at once (view of full)" in gallery
 
 
 def test_clinical_totals_and_hallucinations(study: tuple[Path, str, Page]) -> None:

@@ -22,7 +22,7 @@ import numpy as np
 
 from medblip.errors import RunError
 from medblip.errors import explain as message
-from medblip.files import write_json
+from medblip.files import read_json, write_json
 from medblip.metrics.base import Floats
 from medblip.metrics.map_tables import compared, measures, paired_tests, stored
 from medblip.metrics.stored import load_statistics, save_statistics
@@ -33,7 +33,7 @@ from medblip.stages.explain.conclusions import compared_sentences, sentences
 from medblip.stages.explain.curves import FRACTIONS, WORDS, passes
 from medblip.stages.explain.look import settled_view
 from medblip.stages.explain.measured import MAPS, ImageMeasures, measure_images
-from medblip.stages.explain.opened import open_run
+from medblip.stages.explain.opened import open_run, require_kept
 
 __all__ = ["Compared", "Faithful", "compare_faithfulness", "faithfulness"]
 
@@ -44,7 +44,7 @@ _TESTED = [
     for measure in ("pointing-game", "mass-in-mask", "deletion", "insertion")
     for baseline in ("random", "centre", "randomised-weights")
     if measure in ("pointing-game", "mass-in-mask") or baseline != "randomised-weights"
-]
+] + [("pointing-game", "randomised-weights", "random")]  # what pointing is left without learning
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -86,6 +86,7 @@ def faithfulness(
     head: int | None = None,
     tolerance: float = 0.5,
     device: str = "auto",
+    force: bool = False,
 ) -> Faithful:
     """Write `run/maps/<split>.faithfulness.json`, and statistics per image beside it (`.npz`).
 
@@ -102,16 +103,26 @@ def faithfulness(
         tolerance: Of the pointing game, in patches: a map's peak lies no finer than its patch, so
             half of one by default; 0: the peak's own pixel must lie in the mask.
         device: As `train.device`.
+        force: Replace measures of other images, of another view or tolerance.
 
     Raises:
         ConfigError: There is no such view, layer or head.
         CheckpointError: The captioner cannot give this view.
         RunError: There are no captions of that split, an id is not among them, the data set is
-            another one, or other weights wrote the captions.
+            another one, other weights wrote the captions, or measures of images that are not
+            asked for, or measures made in another way, would be lost.
     """
     chosen = settled_view(view, layer, head)
     opened = open_run(run, data, split=split, ids=ids, limit=limit, seed=seed, device=device)
-    count = len(opened.examples)
+    count, file = len(opened.examples), _file(opened.folder, split)
+    tolerated = f"{tolerance:g} of a patch" if tolerance else "none"
+    if not force and file.exists() and file.with_suffix(".npz").exists():
+        there = read_json(file)
+        require_kept(
+            file, load_statistics(file.with_suffix(".npz")).ids,
+            f"{there['view']}; tolerance {there['tolerance']}",
+            [example.id for example in opened.examples], f"{chosen.words}; tolerance {tolerated}",
+        )  # fmt: skip
     console().print(
         f"{count} images, at most {count * passes(WORDS, 2)} passes through the image encoder",
         markup=False, highlight=False,
@@ -121,12 +132,11 @@ def faithfulness(
         record: dict[str, Any] = {
             "schema_version": SCHEMA_VERSION, "split": split, "view": chosen.words, "n": count,
             "words": sum(one.words_read for one in found), "seed": seed, "maps": list(MAPS),
-            "tolerance": f"{tolerance:g} of a patch" if tolerance else "none",
+            "tolerance": tolerated,
         } | _summary(found, seed)  # fmt: skip
         record["conclusions"] = sentences(record)
         table = _table(found)
         signature = f"view:{chosen.words}|tolerance:{tolerance:g}|words:{WORDS}"
-        file = _file(opened.folder, split)
         save_statistics(file.with_suffix(".npz"), stored(table, [e.id for e in opened.examples],
                                                          signature))  # fmt: skip
         write_json(file, record)

@@ -14,26 +14,43 @@ from medblip.pictures import heat, strengths
 if TYPE_CHECKING:
     from medblip.stages.explain.look import Seen
 
-__all__ = ["arrays", "figure"]
+__all__ = ["arrays", "figure", "legend"]
 
 _TILE = 384
 
 
-def figure(image: Image.Image, caption: str, seen: Seen, view: str) -> bytes:
-    """Return a PNG: the original with its caption, then a heat tile per word.
+def figure(
+    image: Image.Image, caption: str, seen: Seen, *, system: str, view: str, given: bool
+) -> bytes:
+    """Return a PNG: what it is, the original with its caption, then a heat tile per word.
 
     Args:
         image: The original.
         caption: As it is shown.
         seen: Its words and maps.
+        system: The captioner, as a reader knows it.
         view: In words.
+        given: Whether the caption is somebody else's.
     """
     levels, peaks = strengths(seen.maps)
-    tiles = [Tile(image, caption, view)]
+    tiles = [Tile(image, caption, f"given to {system}" if given else f"written by {system}")]
     for word, level, peak in zip(seen.replay.words, levels, peaks, strict=True):
         over = heat(image, level.reshape(seen.replay.grid), _TILE)
         tiles.append(Tile(over, word, f"{100 * peak:.1f} % in the strongest patch"))
-    return contact_sheet(tiles, columns=6, lines=4)
+    notes = legend(system, view, seen.replay.grid, given=given)
+    return contact_sheet(tiles, columns=6, lines=4, notes=notes)
+
+
+def legend(system: str, view: str, grid: tuple[int, int], *, given: bool) -> list[str]:
+    """Return what a figure must say of itself: it goes into slides without its page."""
+    even = 100 / (grid[0] * grid[1])
+    return [
+        f"{system}: {view}.",
+        *([f"This caption was given to {system}, which did not write it."] if given else []),
+        "The colours of each word run up to that word's own strongest patch: compare words by the "
+        f"shares below them, not by colour. An even map would have {even:.1f} % in every patch.",
+        "Research use only. Not a medical device.",
+    ]
 
 
 def arrays(image: Image.Image, caption: str, seen: Seen) -> bytes:

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 __all__ = ["explain_named"]
 
 _BATCH = 4
+#: What BERT's and SentencePiece's vocabularies call a word that they lack.
+_UNKNOWN = ("[UNK]", "<unk>")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,10 +74,12 @@ def explain_named(
         model, device=device, numbers=("bf16",) if bf16 else ("fp32",), spills=True
     )
     source = FileSource(inputs, Resize(*captioner.image_size, captioner.image_resample), sys.stdin)
+    if caption is not None:
+        _require_plain(caption, captioner)
     told = _told(captioner, source, cfg.decode, view, caption)
     folder.parent.mkdir(parents=True, exist_ok=True)
     with staged_directory(folder) as room:
-        record = _written(room, told, Path(name).name, view, given=caption is not None)
+        record = _written(room, told, _known_as(name), view, given=caption is not None)
         record |= {
             "model": model.name, "revision": model.revision, "prompt": captioner.prompt,
             "decode": None if caption is not None else configuration.dump(cfg)["decode"],
@@ -100,6 +104,28 @@ def _settings(
         return cfg, cfg.model, run.path
     cfg = configuration.load(None, overrides)
     return cfg, dataclasses.replace(cfg.model, name=name), None
+
+
+def _known_as(name: str) -> str:
+    """Return what a reader calls a captioner: the last part of its name, of `.` the folder's."""
+    return _readable(Path(name).name or Path(name).resolve().name)
+
+
+def _require_plain(caption: str, captioner: Any) -> None:
+    """Refuse a text that holds the tokenizer's control tokens: they would be obeyed, not read.
+
+    Raises:
+        ConfigError: It is one.
+    """
+    if found := [token for token in captioner.tokenizer.all_special_tokens if token in caption]:
+        raise ConfigError(
+            message(
+                "--caption holds control tokens of this captioner",
+                got=", ".join(found),
+                expected="words as a reader writes them",
+                do="leave that out",
+            )
+        )
 
 
 def _require_free(folder: Path, *, force: bool) -> None:
@@ -137,7 +163,7 @@ def _told(
             try:
                 pictures[source.ids[index]] = source.picture(index)
             except ImageError as error:
-                yield _Told(source.ids[index], problem=str(error))
+                yield _Told(_readable(source.ids[index]), problem=_readable(str(error)))
         if not pictures:
             continue
         squares = stacked([resize.apply(one) for one in pictures.values()], resize)
@@ -147,7 +173,7 @@ def _told(
             said = _said(captioner, embeds, list(pictures), decode, given)
         shown = look(captioner, batch, [tokens or text for text, tokens in said], view, embeds)
         for (name, image), (text, tokens), seen in zip(pictures.items(), said, shown, strict=True):
-            yield _Told(name, image, text, seen, is_cut(seen, tokens))
+            yield _Told(_readable(name), image, text, seen, is_cut(seen, tokens))
 
 
 def _said(
@@ -175,7 +201,9 @@ def _written(
             console().print(f"{one.name}: {one.problem}", markup=False, soft_wrap=True)
             continue
         file, grid = _file_name(one.name, names), one.seen.replay.grid
-        write_bytes(room / f"{file}.png", figure(one.image, one.caption, one.seen, view.words))
+        drawn = figure(one.image, one.caption, one.seen, system=system, view=view.words,
+                       given=given)  # fmt: skip
+        write_bytes(room / f"{file}.png", drawn)
         write_bytes(room / f"{file}.npz", arrays(one.image, one.caption, one.seen))
         cards.append(card(file, one.image, one.caption, one.seen, _notes(one, given=given)))
         record = one.seen.record(one.name, one.caption, one.image.size)
@@ -191,7 +219,7 @@ def _written(
                 do="check the files",
             )
         )
-    write_text(room / "index.html", page(cards, system=system, view=view.words))
+    write_text(room / "index.html", page(cards, system=system, view=view.words, given=given))
     return view.record() | {"grid": list(grid), "images": images, "rejected": rejected}
 
 
@@ -200,7 +228,12 @@ def _notes(one: _Told, *, given: bool) -> list[str]:
     assert one.seen is not None
     notes = []
     if given:
-        notes.append("This caption was given to the captioner, which did not write it.")
+        notes.append(
+            "This caption was given to the captioner, which did not write it: " + one.caption
+        )
+        if unknown := sum(word in _UNKNOWN for word in one.seen.replay.words):
+            notes.append(f"Not in the captioner's vocabulary: {unknown} of its words. They were "
+                         f"read as {_UNKNOWN[0]}.")  # fmt: skip
     if one.cut:
         notes.append("This caption was cut at the limit of tokens: the sentence would go on.")
     totals = one.seen.maps.sum((1, 2))
@@ -209,6 +242,11 @@ def _notes(one: _Told, *, given: bool) -> list[str]:
     ]:
         notes.append(f"No patch has any part in this view for: {', '.join(empty)}.")
     return notes
+
+
+def _readable(name: str) -> str:
+    """Return a name as a file in UTF-8 can hold it; file systems take any bytes for a name."""
+    return name.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
 def _file_name(name: str, taken: set[str]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,7 +18,7 @@ from medblip.schema import Example, Prediction, read_predictions
 if TYPE_CHECKING:
     from medblip.models.captioner import Captioner
 
-__all__ = ["Opened", "open_run"]
+__all__ = ["Opened", "open_run", "require_kept"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -79,6 +80,36 @@ def open_run(
     )  # fmt: skip
 
 
+def require_kept(
+    file: Path, there: Sequence[str], had: str, ids: Sequence[str], asked: str,
+    *, do: str = "add --force to replace it",
+) -> None:  # fmt: skip
+    """Refuse to lose what an earlier call wrote: images that this one leaves out, or another view.
+
+    Args:
+        file: What would be replaced.
+        there: The images that it is of.
+        had: Their view, in words.
+        ids: The images that are asked for.
+        asked: The view that is asked for.
+        do: What the user may do.
+
+    Raises:
+        RunError: Something would be lost.
+    """
+    lost = set(there) - set(ids)
+    if not lost and had == asked:
+        return
+    raise RunError(
+        message(
+            f"{file} is of other images or of another view, and would be replaced",
+            got=f"{len(there)} images there ({had}); asked for: {len(ids)} images ({asked})",
+            expected="the images that are there, or more, in the same view",
+            do=do,
+        )
+    )
+
+
 def _choose(known: list[str], ids: list[str] | None, limit: int, seed: int) -> list[str]:
     if ids is None and (limit < 1 or seed < 0):
         raise RunError(
@@ -102,4 +133,4 @@ def _choose(known: list[str], ids: list[str] | None, limit: int, seed: int) -> l
                 do="check the spelling; the first column of the predictions holds the ids",
             )
         )
-    return ids
+    return list(dict.fromkeys(ids))  # an image that is named twice is one image

@@ -67,13 +67,14 @@ def card(
     )  # fmt: skip
 
 
-def page(cards: Sequence[Card], *, system: str, view: str) -> str:
+def page(cards: Sequence[Card], *, system: str, view: str, given: bool = False) -> str:
     """Return the page as HTML.
 
     Args:
         cards: At least one.
         system: The captioner, as a reader knows it.
         view: What the maps are, in words.
+        given: Whether the captions are somebody else's.
     """
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
@@ -88,6 +89,7 @@ def page(cards: Sequence[Card], *, system: str, view: str) -> str:
         cards=cards,
         system=system,
         view=view,
+        given=given,
         maps={system: {"grid": list(cards[0].grid), "images": images}},
         style=style,
         script=code,

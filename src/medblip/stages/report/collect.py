@@ -47,6 +47,7 @@ class System:
         cost: Content of train.json, empty when nothing was trained, with `images_per_second` of
             captioning.
         settings: config.json, environment.json, trainable.json, predictions/<split>.json.
+        view: Which maps, in words.
     """
 
     name: str
@@ -58,6 +59,7 @@ class System:
     curves: list[dict[str, Any]]
     cost: dict[str, Any]
     settings: dict[str, Any]
+    view: str
 
     @property
     def trained(self) -> bool:
@@ -136,6 +138,7 @@ def read_system(run: RunDir, split: str, name: str) -> System:
             "trainable": _json(run.trainable),
             "captioned": made,
         },
+        view=_json(run.maps(split)).get("view", "in a view that was not recorded"),
     )
 
 

@@ -25,12 +25,11 @@ def faithfulness(contents: Contents) -> Table | None:
                 (m["measure"], m["map"]), {"measure": m["measure"], "map": m["map"]}
             )
             row[f"system {name}"] = {"value": m["value"], "ci": m["ci"]}
-            row["n"] = m["n"]
+            row[f"n {name}"] = m["n"]  # own captions of two systems name findings on other images
     columns = [
         Column(key="measure", title="measure"),
         Column(key="map", title="map"),
-        *(Column(key=f"system {name}", title=name, kind="score") for name in found),
-        Column(key="n", title="n", kind="count"),
+        *(column for name in found for column in _of(name, alone=len(found) == 1)),
     ]
     return Table(
         name="faithfulness",
@@ -41,6 +40,14 @@ def faithfulness(contents: Contents) -> Table | None:
         note="Pointing game and mass in the mask: higher is better. Deletion: lower is better; "
         "insertion: higher. Similarity is to the maps of the same model with random weights: "
         "high means that the maps do not depend on what was learnt.",
+    )
+
+
+def _of(name: str, *, alone: bool) -> tuple[Column, Column]:
+    """Return a system's columns: its score, and how many images that score is of."""
+    return (
+        Column(key=f"system {name}", title=name, kind="score"),
+        Column(key=f"n {name}", title="n" if alone else f"n ({name})", kind="count"),
     )
 
 
@@ -58,6 +65,7 @@ def faithfulness_tests(contents: Contents) -> Table | None:
         Column(key="baseline", title="against"),
         Column(key="difference", title="difference", kind="signed"),
         Column(key="ci", title="95 % interval", kind="ci"),
+        Column(key="n", title="n", kind="count"),
         Column(key="p", title="p", kind="p"),
         Column(key="p_holm", title="p (Holm)", kind="p"),
     ]

@@ -278,9 +278,9 @@ def _explain(
         tested = maps.with_suffix(".faithfulness.json")
         try:
             if force or not is_younger(maps, captions) or not _are_ours(maps, shown):
-                draw(run.path, data, split=_SPLIT, ids=shown, device=device)
+                draw(run.path, data, split=_SPLIT, ids=shown, device=device, force=True)
             if name in trained and (force or not _is_tested(tested, captions, limit)):
-                faithfulness(run.path, data, split=_SPLIT, limit=limit, device=device)
+                faithfulness(run.path, data, split=_SPLIT, limit=limit, device=device, force=True)
         except MedblipError as error:  # a captioner without maps, or captions from a file
             console().print(f"{name}: {error}", style="yellow", markup=False, soft_wrap=True)
 
