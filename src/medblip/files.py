@@ -221,6 +221,22 @@ def digest(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def folder_stamp(folder: Path) -> str:
+    """Return what changes when a folder's files do: names, sizes, times; empty for no folder.
+
+    Reading gigabytes of weights to see that they are the same takes longer than captioning.
+    """
+    if not folder.is_dir():
+        return ""
+    rows = [
+        (path.relative_to(folder).as_posix(), status.st_size, status.st_mtime_ns)
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+        for status in [path.stat()]
+    ]
+    return hashlib.sha256(json.dumps(rows).encode()).hexdigest()[:16]
+
+
 def short_names(paths: Sequence[Path]) -> list[str]:
     """Return a name per file or folder: as many of its last parts as tell it from all others.
 

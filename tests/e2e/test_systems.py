@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -13,8 +14,10 @@ import remote_server
 from published import published
 
 import medblip
+from medblip.config import BUNDLED
 from medblip.errors import ConfigError, RunError
 from medblip.files import read_json
+from medblip.models.captioner import resolve
 from medblip.schema import read_predictions
 from medblip.stages.systems import compare_systems, read_list
 
@@ -202,6 +205,44 @@ def test_the_test_and_the_baseline_are_those_asked_for(data: Path, tmp_path: Pat
     assert "METEOR" in read_json(tmp_path / "out" / "a" / "scores" / "test.json")["metrics"]
     with pytest.raises(ConfigError, match="did you mean"):
         compare_systems(listed, data, tmp_path / "out", baseline="bb")
+
+
+def test_each_split_has_its_own_captions(data: Path, tmp_path: Path) -> None:
+    listed = tmp_path / "systems.toml"
+    one = '[[system]]\nname = "{}"\nmodel = "bundled"\nset = ["decode.max_new_tokens={}"]\n'
+    listed.write_text(one.format("a", 6) + one.format("b", 7))
+    made = tmp_path / "out" / "a" / "predictions" / "test.jsonl"
+    times = []
+    for split in ("test", "validation", "test"):
+        compare_systems(listed, data, tmp_path / "out", split=split, resamples=50, meteor=False)
+        times.append(made.stat().st_mtime_ns)
+    assert times[0] == times[2]
+    assert made.with_name("validation.jsonl").exists()
+
+
+def test_other_weights_are_another_system(data: Path, tmp_path: Path) -> None:
+    shutil.copytree(resolve(BUNDLED), tmp_path / "m1")
+    listed = tmp_path / "systems.toml"
+    listed.write_text("".join(
+        f'[[system]]\nname = "{name}"\nmodel = "{tmp_path / "m1"}"\nset = {HOW}\n' for name in "ab"
+    ))  # fmt: skip
+    compare_systems(listed, data, tmp_path / "out", resamples=50, meteor=False)
+    (tmp_path / "m1" / "config.json").touch()
+    with pytest.raises(RunError, match="nothing to compare"):
+        compare_systems(listed, data, tmp_path / "out", resamples=50, meteor=False)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ['[[system]]\nname = "a"\nmodel = "bundled"\nset = [3]\n',
+     '[[system]]\nname = "a"\ncaptions = "x.csv"\nset = ["decode.num_beams=2"]\n',
+     'split = "test"\n[[system]]\nname = "a"\nmodel = "bundled"\n'],
+)  # fmt: skip
+def test_what_a_list_cannot_say_is_refused(tmp_path: Path, text: str) -> None:
+    listed = tmp_path / "systems.toml"
+    listed.write_text(text + '[[system]]\nname = "b"\nmodel = "bundled"\n')
+    with pytest.raises(ConfigError):
+        read_list(listed)
 
 
 def test_meteor_is_added_to_what_is_done(data: Path, tmp_path: Path) -> None:

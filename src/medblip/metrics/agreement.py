@@ -21,10 +21,12 @@ def kendall(x: Sequence[float] | Floats, y: Sequence[float] | Floats) -> float:
     >>> kendall([1, 2, 3], [1, 3, 2])
     0.3333333333333333
     """
+    n = len(x)
+    if n < 2:
+        return 0.0
     one, other = (np.unique(np.asarray(side), return_inverse=True)[1] for side in (x, y))
     order = np.lexsort((other, one))
     one, other = one[order], other[order]
-    n = len(one)
     pairs = n * (n - 1) // 2
     tied = [_tied(np.bincount(side)) for side in (one, other)]
     both = _tied(np.unique(np.stack([one, other]), axis=1, return_counts=True)[1])
@@ -37,12 +39,18 @@ def kendall(x: Sequence[float] | Floats, y: Sequence[float] | Floats) -> float:
 
 
 def kendall_matrix(values: Floats) -> list[list[float]]:
-    """Return tau-b between every two columns of (images, metrics)."""
+    """Return tau-b between every two columns of (images, metrics), of images that have both.
+
+    Args:
+        values: NaN where an image has no value by a metric.
+    """
     width = values.shape[1]
     matrix = np.eye(width)
+    there = ~np.isnan(values)
     for i in range(width):
         for j in range(i + 1, width):
-            matrix[i, j] = matrix[j, i] = kendall(values[:, i], values[:, j])
+            both = there[:, i] & there[:, j]
+            matrix[i, j] = matrix[j, i] = kendall(values[both, i], values[both, j])
     return [[round(float(cell), 6) for cell in row] for row in matrix]
 
 

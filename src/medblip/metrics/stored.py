@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -16,7 +17,7 @@ from medblip.metrics.bleu import Bleu
 from medblip.metrics.meteor import Meteor
 from medblip.metrics.ngrams import Ints
 
-__all__ = ["StoredStatistics", "load_statistics", "save_statistics"]
+__all__ = ["StoredStatistics", "load_statistics", "references_digest", "save_statistics"]
 
 #: How an aggregation is made again from its class, names and signature.
 _KINDS: dict[str, Callable[[Sequence[str], str], Aggregation]] = {
@@ -43,6 +44,12 @@ class StoredStatistics:
     families: dict[str, Statistics]
     groups: Ints | None
     references: str = ""
+
+
+def references_digest(references: Sequence[Sequence[str]]) -> str:
+    """Return what tells references apart, in the order of the images."""
+    text = json.dumps([list(texts) for texts in references])
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def save_statistics(path: Path, system: StoredStatistics) -> None:

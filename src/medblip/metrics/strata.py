@@ -19,7 +19,7 @@ from medblip.metrics.facts import read_facts
 from medblip.metrics.ngrams import Ints
 from medblip.metrics.resampling import scores
 
-__all__ = ["LENGTHS", "RARE", "SMALLEST", "levels", "stratified"]
+__all__ = ["LENGTHS", "RARE", "SMALLEST", "counted", "levels", "stratified"]
 
 #: Words of the reference: up to the first short, up to the second medium, else long.
 LENGTHS = (10, 25)
@@ -105,7 +105,7 @@ def _alike(
     for family in families:
         if set(family.metric.names).isdisjoint(metrics):
             continue
-        inside = level & _counted(family)
+        inside = level & counted(family)
         if inside.any():
             part = Statistics(family.metric, family.values[inside], family.context)
             found.setdefault(inside.tobytes(), (inside, []))[1].append(part)
@@ -127,8 +127,8 @@ def _valued(
     return {name: (n, one.value, list(one.ci) if enough else None) for name, one in found.items()}
 
 
-def _counted(family: Statistics) -> NDArray[np.bool_]:
-    """Return which images have a value."""
+def counted(family: Statistics) -> NDArray[np.bool_]:
+    """Return which images have a value: "side" has none where nothing has a side."""
     if isinstance(family.metric, Agreement):  # both, said, true: nothing said of nothing there
         return np.asarray(family.values[:, 1:].sum(axis=1) > 0)
     if isinstance(family.metric, Ratio | Means):

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, TypeVar
 
@@ -18,7 +16,7 @@ from medblip.metrics.imageclef import rouge1_statistics
 from medblip.metrics.ngrams import Ints, TokenPairs, owners
 from medblip.metrics.resampling import group_numbers, scores
 from medblip.metrics.rouge import RougeL
-from medblip.metrics.stored import StoredStatistics
+from medblip.metrics.stored import StoredStatistics, references_digest
 from medblip.metrics.tokenize import tokenize_all
 from medblip.metrics.words import Pieces
 from medblip.schema import Score
@@ -69,8 +67,8 @@ class Table:
         self, ids: Sequence[str], references: Sequence[Sequence[str]] = ()
     ) -> StoredStatistics:
         """Return what paired tests need."""
-        digest = hashlib.sha256(json.dumps([list(texts) for texts in references]).encode())
-        return StoredStatistics(tuple(ids), self.families, self.groups, digest.hexdigest()[:16])
+        digest = references_digest(references)
+        return StoredStatistics(tuple(ids), self.families, self.groups, digest)
 
 
 def evaluate_captions(

@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -278,8 +279,51 @@ def test_variants_that_were_scored_on_other_images_are_not_compared(
 
 def test_a_run_of_somebody_else_is_not_taken(done: Path, data: Path, tmp_path: Path) -> None:
     shutil.copytree(done / "out" / "decoder-1", tmp_path / "out" / "decoder-0")
-    with pytest.raises(RunError, match="did not make"):
-        medblip.ablate(done / "a.toml", data, tmp_path / "out", seeds=[0], resamples=50)
+    (tmp_path / "out" / "decoder-0" / "thesis.txt").write_text("mine")
+    for force in (False, True):
+        with pytest.raises(RunError, match="did not make"):
+            medblip.ablate(
+                done / "a.toml", data, tmp_path / "out", seeds=[0], resamples=50, force=force
+            )
+    assert (tmp_path / "out" / "decoder-0" / "thesis.txt").read_text() == "mine"
+
+
+@pytest.mark.parametrize("name", ["ablation.json", "ablation.csv", "ablation.svg", ""])
+def test_tables_of_somebody_else_are_not_written_over(
+    done: Path, data: Path, tmp_path: Path, name: str
+) -> None:
+    file = tmp_path / "out" / name if name else tmp_path / "out"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text('{"schema_version": 1, "mine": 1}')
+    with pytest.raises(RunError, match="taken"):
+        medblip.ablate(done / "a.toml", data, tmp_path / "out", resamples=50, force=True)
+    assert "mine" in file.read_text()
+
+
+def test_a_first_run_that_fails_stops_no_other(done: Path, data: Path, tmp_path: Path) -> None:
+    shutil.copytree(done / "out", tmp_path / "out")
+    shutil.rmtree(tmp_path / "out" / "decoder-1")
+    (tmp_path / "out" / "recipes" / "as-it-is.json").write_text(
+        '{"schema_version": 1, "name": "x"}'
+    )
+    with pytest.raises(RunError, match="1 of 1 runs failed"):
+        medblip.ablate(done / "a.toml", data, tmp_path / "out", metrics=["BLEU-1"], resamples=50)
+    assert (tmp_path / "out" / "decoder-1" / "scores" / "test.json").exists()
+
+
+def test_other_weights_at_the_same_place_are_another_recipe(
+    done: Path, data: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(done / "out" / "decoder-0" / "checkpoints" / "best", tmp_path / "captioner")
+    grid_file = tmp_path / "a.toml"
+    grid_file.write_text(TWO.replace("[train]", f'[model]\nname = "{tmp_path}/captioner"\n[train]'))
+    arguments: dict[str, Any] = {"seeds": [0], "resamples": 50}
+    medblip.ablate(grid_file, data, tmp_path / "out", **arguments)
+    medblip.ablate(grid_file, data, tmp_path / "out", **arguments)  # what is done stays
+    weights = tmp_path / "captioner" / "model.safetensors"
+    weights.write_bytes((done / "out/decoder-1/checkpoints/best/model.safetensors").read_bytes())
+    with pytest.raises(RunError, match="other weights"):
+        medblip.ablate(grid_file, data, tmp_path / "out", **arguments)
 
 
 def test_an_unknown_metric_and_too_many_at_once(done: Path, data: Path) -> None:
@@ -401,6 +445,30 @@ def test_two_at_once_give_the_same(done: Path, data: Path, tmp_path: Path) -> No
             for root in (tmp_path / "out", done / "out")
         )
         assert one == other
+
+
+def test_an_interruption_begins_no_further_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    from medblip.stages.ablate import trainings
+
+    begun: list[int] = []
+    told: list[int] = []
+
+    class Child:
+        def send_signal(self, number: int) -> None:
+            told.append(number)
+
+    monkeypatch.setattr(trainings, "_RUNNING", {Child()})
+
+    def work(job: int) -> None:
+        begun.append(job)
+        time.sleep(0.05)
+        if job == 1:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        trainings._in_threads(work, list(range(50)), 2)  # type: ignore[arg-type]
+    assert len(begun) < 10
+    assert told == [signal.SIGINT]
 
 
 @pytest.mark.slow

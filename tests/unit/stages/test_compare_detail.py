@@ -141,6 +141,51 @@ def test_without_a_headline_metric_one_is_to_be_named(tmp_path: Path) -> None:
     assert compare(paths, metrics=["all"], resamples=50).rows[0]["metric"] == "deletion"
 
 
+def test_images_without_a_value_are_in_no_count(tmp_path: Path) -> None:
+    """Half of the references name a side; on the others nobody wins, loses or ties."""
+    references = {
+        f"i{at:02}": f"Chest radiograph with a nodule{' in the left lung' * (at % 2)}."
+        for at in range(30)
+    }
+    write(tmp_path / "references.csv", references)
+    for name, side in (("a", "left"), ("b", "right")):
+        table = {
+            key: f"Chest radiograph with a nodule{f' in the {side} lung' * (at % 2)}."
+            for at, key in enumerate(references)
+        }
+        write(tmp_path / f"{name}.csv", table)
+        evaluate(
+            tmp_path / f"{name}.csv", tmp_path / "references.csv", resamples=20, meteor=False,
+            out=tmp_path / f"{name}.json",
+        )  # fmt: skip
+    both = [tmp_path / "b.json", tmp_path / "a.json"]
+    found = compare(
+        both, metrics=["audit-side-F1", "ROUGE-L"], resamples=50, out=tmp_path / "c.json"
+    )
+    sides = {row["metric"]: row for row in found.outcomes}
+    counted = sides["audit-side-F1"]
+    assert counted["n"] == 15
+    assert (counted["wins"], counted["ties"], counted["losses"]) == (15, 0, 0)
+    assert sides["ROUGE-L"]["n"] == 30
+
+
+def test_groups_are_of_the_captions_that_were_scored(done: Path, tmp_path: Path) -> None:
+    other = {key: "Plain radiograph of a hand." for key in REFERENCES}
+    write(tmp_path / "other.csv", other)
+    found = compare(
+        [done / "none.json", done / "half.json"], references=tmp_path / "other.csv", resamples=50
+    )
+    assert "other captions than were scored" in found.notes[0]
+
+
+def test_a_folder_as_the_file_is_told_before_the_tests(done: Path, tmp_path: Path) -> None:
+    for wrong in ({"out": tmp_path}, {"names": ["x"]}):
+        with pytest.raises(RunError):
+            compare([done / "none.json", done / "half.json"], resamples=50, **wrong)  # type: ignore[arg-type]
+    with pytest.raises(RunError, match="nothing to compare"):
+        compare([])
+
+
 def test_systems_of_one_name_are_told_apart(done: Path, tmp_path: Path) -> None:
     for side, name in (("a", "none"), ("b", "half")):
         folder = tmp_path / side / "s"

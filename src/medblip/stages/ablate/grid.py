@@ -100,7 +100,7 @@ def read_grid(path: Path, seeds: tuple[int, ...] | None = None) -> Grid:
     _require_types(path, found)
     base = {key: found[key] for key in SECTIONS if key in found}
     if "base" in found:
-        below = configuration.dump(configuration.load(path.parent / found["base"]))
+        below = configuration.dump(configuration.load(_file(path, found["base"])))
         base = {
             key: below[key] | base.get(key, {}) for key in below if isinstance(below[key], dict)
         }
@@ -111,13 +111,13 @@ def read_grid(path: Path, seeds: tuple[int, ...] | None = None) -> Grid:
     if (
         not chosen
         or len(set(chosen)) != len(chosen)
-        or not all(type(seed) is int and seed >= 0 for seed in chosen)
+        or not all(type(seed) is int and 0 <= seed < 2**32 for seed in chosen)
     ):
         raise ConfigError(
             explain(
                 "seeds that cannot be used",
                 got=list(chosen),
-                expected="different whole numbers from 0",
+                expected="different whole numbers from 0, below 2^32",
                 do="correct them",
             )
         )
@@ -171,6 +171,13 @@ def _require_folders(path: Path, variants: tuple[Variant, ...], seeds: tuple[int
                     "a folder of its own for each run", f"rename {variant.name}",
                 )  # fmt: skip
             folders[folder] = variant.name
+
+
+def _file(path: Path, name: str) -> Path:
+    below = path.parent / name
+    if below.is_dir():
+        raise _refused(path, f"base = {name}, a folder", "a TOML file", "correct it")
+    return below
 
 
 def _toml(path: Path) -> dict[str, Any]:

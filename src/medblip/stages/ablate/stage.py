@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from medblip.errors import ConfigError, MetricError, explain, nearest
+from medblip.errors import ConfigError, MetricError, RunError, explain, nearest
 from medblip.files import lock, read_json, write_json, write_text
 from medblip.metrics.seeds import MODERATE_SEEDS
 from medblip.metrics.stored import load_statistics
@@ -123,13 +123,20 @@ def ablate(
     if dry_run:
         return _planned(grid, work)
     at_once, gpus = _at_once(jobs, device)
+    _require_free(root)
     root.mkdir(parents=True, exist_ok=True)
     with lock(root):
         how: dict[str, Any] = {"split": split, "meteor": meteor, "force": force}
+        failed = None
         if metrics is not None:  # a misspelt one is told after the first run, not after the last
-            run_all(work[:1], at_once=1, gpus=gpus, **how)
-            _metrics({work[0].variant.name: [work[0].run]}, split, metrics)
+            try:
+                run_all(work[:1], at_once=1, gpus=gpus, **how)
+                _metrics({work[0].variant.name: [work[0].run]}, split, metrics)
+            except RunError as error:  # the others are done all the same
+                failed = error
         run_all(work[metrics is not None :], at_once=at_once, gpus=gpus, **how)
+        if failed is not None:
+            raise failed
         runs = {
             variant.name: [job.run for job in work if job.variant is variant]
             for variant in grid.variants
@@ -178,6 +185,25 @@ def ablate(
         n=record["n"], variants=tuple(record["variants"]), tests=tuple(rows),
         runs=sum(not job.variant.zero_shot for job in work),
     )  # fmt: skip
+
+
+def _require_free(root: Path) -> None:
+    """Refuse a folder whose tables are not an ablation's: they would be written over."""
+    record = root / "ablation.json"
+    ours = record.is_file() and {"baseline", "headline", "variants"} <= read_json(record).keys()
+    foreign = [root] if root.is_file() else [
+        path for ending in ("json", "csv", "svg")
+        if (path := root / f"ablation.{ending}").exists() and not ours
+    ]  # fmt: skip
+    if foreign:
+        raise RunError(
+            explain(
+                f"{root} is taken",
+                got=f"{foreign[0].name}, which is no ablation's",
+                expected="a new or empty folder, or one of an ablation",
+                do="choose another --out",
+            )
+        )
 
 
 def _at_once(jobs: int | str, device: str | None) -> tuple[int, int]:

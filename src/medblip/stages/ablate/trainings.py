@@ -6,6 +6,7 @@ import dataclasses
 import json
 import os
 import queue
+import signal
 import subprocess
 import sys
 import traceback
@@ -17,7 +18,7 @@ from typing import Any
 from medblip import config as configuration
 from medblip.config import RunConfig
 from medblip.errors import MedblipError, RunError, explain
-from medblip.files import digest, is_younger, read_json, write_json
+from medblip.files import digest, folder_stamp, is_younger, read_json, write_json
 from medblip.progress import console
 from medblip.rundir import RunDir
 from medblip.stages.ablate.grid import Grid, Variant
@@ -26,6 +27,8 @@ __all__ = ["Job", "jobs_of", "run_all", "run_one"]
 
 #: Lines of a failed child that are shown.
 _LAST = 15
+#: Children at work.
+_RUNNING: set[subprocess.Popen[str]] = set()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -149,9 +152,16 @@ def run_all(
 
 
 def _in_threads(work: Callable[[Job], None], jobs: Sequence[Job], at_once: int) -> None:
+    """Interrupted, what runs is interrupted too (it saves and ends), and nothing more begins."""
     with ThreadPoolExecutor(at_once) as pool:
-        for done in [pool.submit(work, job) for job in jobs]:
-            done.result()
+        try:
+            for done in [pool.submit(work, job) for job in jobs]:
+                done.result()
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            for process in list(_RUNNING):
+                process.send_signal(signal.SIGINT)
+            raise
 
 
 def _child(job: Job, split: str, meteor: bool | None, force: bool, gpu: int | None) -> str | None:
@@ -168,13 +178,18 @@ def _child(job: Job, split: str, meteor: bool | None, force: bool, gpu: int | No
     if gpu is not None:  # of those that this process may use
         mine = environment.get("CUDA_VISIBLE_DEVICES")
         environment["CUDA_VISIBLE_DEVICES"] = mine.split(",")[gpu] if mine else str(gpu)
-    done = subprocess.run(
+    with subprocess.Popen(
         [sys.executable, "-m", child.__name__, json.dumps(order)], env=environment, text=True,
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False,
-    )  # fmt: skip
-    if done.returncode == 0:
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+    ) as process:  # fmt: skip
+        _RUNNING.add(process)
+        try:
+            said, _ = process.communicate()
+        finally:
+            _RUNNING.discard(process)
+    if process.returncode == 0:
         return None
-    return "\n".join(done.stdout.splitlines()[-_LAST:]) or f"exit code {done.returncode}"
+    return "\n".join(said.splitlines()[-_LAST:]) or f"exit code {process.returncode}"
 
 
 def _recipe(job: Job) -> dict[str, object]:
@@ -182,7 +197,8 @@ def _recipe(job: Job) -> dict[str, object]:
     settings = configuration.dump(job.cfg)
     settings["train"].pop("device")
     settings["data"].pop("root")
-    return {"zero_shot": job.variant.zero_shot, "data": job.data, "settings": settings}
+    return {"zero_shot": job.variant.zero_shot, "data": job.data, "settings": settings,
+            "weights": folder_stamp(Path(job.cfg.model.name))}  # fmt: skip
 
 
 def _is_of(job: Job) -> bool:
@@ -224,13 +240,21 @@ def _claim(job: Job, *, force: bool) -> None:
         before = read_json(note)
         if all(before.get(key) == value for key, value in recipe.items()):
             return
-    if not force and folder.exists() and any(folder.iterdir()):
+    occupied = folder.exists() and any(folder.iterdir())
+    if occupied and not before:  # never replaced, force or not
+        raise RunError(
+            explain(
+                f"{folder} is taken",
+                got="a run, or files, that this ablation did not make",
+                expected="a new or empty folder",
+                do="choose another --out",
+            )
+        )
+    if occupied and not force:
         raise RunError(
             explain(
                 f"{folder} holds another recipe",
-                got=f"a run of {before.get('name')} with {_differing(before, recipe)}"
-                if before
-                else "a run that this ablation did not make",
+                got=f"a run of {before.get('name')} with {_differing(before, recipe)}",
                 expected=f"{job.variant.name} as the ablation has it now, or a new folder",
                 do="choose another --out, or add --force to run everything again",
             )
@@ -239,5 +263,6 @@ def _claim(job: Job, *, force: bool) -> None:
 
 
 def _differing(before: dict[str, Any], recipe: dict[str, Any]) -> str:
-    other = before.get("data") != recipe["data"]
-    return "other images or captions" if other else "other settings"
+    if before.get("data") != recipe["data"]:
+        return "other images or captions"
+    return "other settings" if before.get("settings") != recipe["settings"] else "other weights"

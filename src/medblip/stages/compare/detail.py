@@ -13,8 +13,8 @@ from medblip.errors import MedblipError
 from medblip.files import read_json
 from medblip.metrics.agreement import kendall_matrix
 from medblip.metrics.base import Floats
-from medblip.metrics.stored import StoredStatistics
-from medblip.metrics.strata import levels, stratified
+from medblip.metrics.stored import StoredStatistics, references_digest
+from medblip.metrics.strata import counted, levels, stratified
 from medblip.rundir import RunDir
 
 __all__ = ["details"]
@@ -50,7 +50,7 @@ def details(
     rows: list[dict[str, Any]] = []
     notes: list[str] = []
     try:
-        strata = _strata(paths, split, references, systems[baseline].ids)
+        strata = _strata(paths, split, references, systems[baseline])
     except MedblipError as error:
         strata, notes = {}, [f"no groups: {str(error).splitlines()[0]}"]
     if strata:
@@ -73,12 +73,12 @@ def details(
 
 
 def _per_image(system: StoredStatistics, metrics: Sequence[str]) -> Floats:
-    """Return (images, metrics)."""
+    """Return (images, metrics); NaN where an image has no value."""
     columns = {
         name: values[:, index]
         for family in system.families.values()
         if not set(family.metric.names).isdisjoint(metrics)
-        for values in [family.per_image()]
+        for values in [np.where(counted(family)[:, None], family.per_image(), np.nan)]
         for index, name in enumerate(family.metric.names)
     }
     return np.stack([columns[name] for name in metrics], axis=1)
@@ -93,19 +93,19 @@ def _outcomes(
             continue
         difference = table - values[baseline]
         for index, metric in enumerate(metrics):
-            wins = int((difference[:, index] > _TIE).sum())
-            losses = int((difference[:, index] < -_TIE).sum())
+            known = difference[~np.isnan(difference[:, index]), index]
+            wins, losses = int((known > _TIE).sum()), int((known < -_TIE).sum())
             rows.append(
                 {"system": name, "baseline": baseline, "metric": metric, "wins": wins,
-                 "ties": len(table) - wins - losses, "losses": losses, "n": len(table)}
+                 "ties": len(known) - wins - losses, "losses": losses, "n": len(known)}
             )  # fmt: skip
     return rows
 
 
 def _strata(
-    paths: Sequence[Path], split: str, references: Path | str | None, ids: Sequence[str]
+    paths: Sequence[Path], split: str, references: Path | str | None, scored: StoredStatistics
 ) -> dict[str, list[str]]:
-    """Return the groups of the images, in the order of `ids`.
+    """Return the groups of the images, in the order in which they were scored.
 
     Raises:
         MedblipError: The references are not to be had, or are of other images.
@@ -122,7 +122,7 @@ def _strata(
                 do="name the references",
             )
         )
-    known = read_references(source, split)
+    ids, known = scored.ids, read_references(source, split)
     place = {name: index for index, name in enumerate(known.ids)}
     if set(place) != set(ids):
         raise RunError(
@@ -134,6 +134,19 @@ def _strata(
             )
         )
     order = [place[name] for name in ids]
+    if scored.references not in (
+        "",
+        references_digest([]),
+        references_digest([known.captions[index] for index in order]),
+    ):
+        raise RunError(
+            explain(
+                f"{source} holds other captions than were scored against",
+                got="the same images, other references",
+                expected="the references of the scores",
+                do="name the right references, or evaluate again",
+            )
+        )
     learned = _training(source)
     return levels(
         [known.captions[index] for index in order],

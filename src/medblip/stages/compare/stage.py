@@ -99,6 +99,15 @@ def compare(
     if isinstance(metrics, str):
         metrics = [metrics]
     _check(test, resamples, seed)
+    if not systems or (names is not None and len(names) != len(systems)):
+        raise RunError(
+            explain(
+                "nothing to compare" if not systems else "names that do not fit",
+                got=f"{len(systems)} systems" + ("" if names is None else f", {len(names)} names"),
+                expected="two systems or more, and a name for each or none",
+                do="correct it",
+            )
+        )
     base = Path(baseline if baseline is not None else systems[0])
     each = {Path(one).resolve(): Path(one) for one in reversed(systems)}  # twice is once
     others = [path for whole, path in reversed(each.items()) if whole != base.resolve()]
@@ -111,8 +120,14 @@ def compare(
                 do="name two or more run directories, scores files or tables of captions",
             )
         )
+    target = Path(out) if out is not None else base.parent / "comparison.json"
+    written = out is not None or base.is_dir()
+    if written:
+        _refuse_foreign(target)
     loaded = {path: load(path, split, references) for path in [base, *others]}
-    called = dict(zip([Path(one) for one in systems], names or (), strict=bool(names)))
+    given = [Path(one).resolve() for one in systems]
+    told = dict(zip(given, names or (), strict=bool(names)))
+    called = {path: told[path.resolve()] for path in loaded if path.resolve() in told}
     shown = dict(zip([base, *others], short_names([base, *others]), strict=True)) | called
     if len(set(shown.values())) < len(shown):
         raise RunError(
@@ -144,10 +159,7 @@ def compare(
         order + sorted(wanted.difference(order)), paths=list(loaded), split=split,
         references=references, seed=seed,
     )  # fmt: skip
-    target = Path(out) if out is not None else base.parent / "comparison.json"
-    written = out is not None or base.is_dir()
     if written:
-        _refuse_foreign(target)
         write_json(target, record | {"rows": rows} | more)
     return Compared(
         comparison_file=str(target) if written else None, rows=rows, outcomes=more["outcomes"],
@@ -204,14 +216,14 @@ def _refuse_foreign(target: Path) -> None:
     if not target.exists():
         return
     try:
-        if {"baseline", "correction", "rows"} <= read_json(target).keys():
+        if target.is_file() and {"baseline", "correction", "rows"} <= read_json(target).keys():
             return
     except MedblipError:
         pass
     raise RunError(
         explain(
             f"{target} is there already",
-            got="a file that is no comparison",
+            got="a folder" if target.is_dir() else "a file that is no comparison",
             expected="a new file, or an earlier comparison",
             do="choose another --out",
         )

@@ -52,7 +52,7 @@ def opened(paths: Sequence[Path]) -> Opened:
         return Opened(root, _first_runs(root, read_json(ablation)), None, ablation)
     if comparison is not None:
         names = _compared(read_json(comparison))
-        if names and all((root / name / "system.json").exists() for name in names):
+        if names and all(any((root / name).glob("system-*.json")) for name in names):
             return Opened(root, tuple(root / name for name in names), comparison)
     return Opened(root, (root,))
 

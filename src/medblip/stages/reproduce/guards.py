@@ -21,6 +21,11 @@ def claim(root: Path, settings: dict[str, Any], force: bool) -> None:
     Raises:
         RunError: The folder holds another study, or files that are no study's (force or not).
     """
+    if root.is_file():
+        raise RunError(
+            explain(f"{root} is a file", got="--out FILE", expected="a folder",
+                    do="choose another --out")
+        )  # fmt: skip
     note = root / "reproduce.json"
     before = read_json(note) if note.exists() else {}
     differing = [key for key in settings if note.exists() and before.get(key) != settings[key]]

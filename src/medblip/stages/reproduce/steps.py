@@ -235,7 +235,7 @@ def _caption_others(
 
     return caption_all(
         read_list(listed), data, root / "systems", split=_SPLIT, device=device,
-        allow_upload=allow_upload, force=force, meteor=meteor,
+        allow_upload=allow_upload, force=force, replace=True, meteor=meteor,
     )  # fmt: skip
 
 

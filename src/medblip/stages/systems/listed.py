@@ -51,6 +51,15 @@ def read_list(path: Path) -> list[SystemSpec]:
         ) from None
     known = [field.name for field in dataclasses.fields(SystemSpec)]
     specs = []
+    if unknown := [key for key in found if key != "system"]:
+        raise ConfigError(
+            explain(
+                f"{path} is no list of systems",
+                got=f"an unknown key {unknown[0]}",
+                expected="[[system]] tables alone",
+                do="put settings into `set` of a system",
+            )
+        )
     listed = found.get("system", [])
     if not isinstance(listed, list) or not all(isinstance(table, dict) for table in listed):
         raise ConfigError(
@@ -73,7 +82,9 @@ def read_list(path: Path) -> list[SystemSpec]:
                 )
             )
         texts = all(isinstance(table.get(key, ""), str) for key in known if key != "set")
-        if not texts or not isinstance(table.get("set", []), list):
+        settings = table.get("set", [])
+        good = isinstance(settings, list) and all(isinstance(one, str) for one in settings)
+        if not texts or not good:
             raise ConfigError(
                 explain(
                     f"{where}: a value of the wrong type",
@@ -91,6 +102,15 @@ def read_list(path: Path) -> list[SystemSpec]:
                     got=", ".join(kinds) or "none of model, run and captions",
                     expected="a name, and one of model, run and captions",
                     do="correct that table",
+                )
+            )
+        if spec.captions and spec.set:
+            raise ConfigError(
+                explain(
+                    f"{where}: captions of a file are taken as they are",
+                    got=f"set = {list(spec.set)}",
+                    expected="no settings",
+                    do="take `set` out",
                 )
             )
         specs.append(spec)

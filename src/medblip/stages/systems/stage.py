@@ -19,7 +19,7 @@ from typing import Any, Literal
 from medblip import config as configuration
 from medblip.config import RunConfig
 from medblip.errors import ConfigError, MedblipError, RunError, explain, nearest
-from medblip.files import digest, is_younger, read_json, write_json, write_text
+from medblip.files import digest, folder_stamp, is_younger, read_json, write_json, write_text
 from medblip.progress import console
 from medblip.rundir import RunDir
 from medblip.schema import Prediction, dump_jsonl
@@ -31,6 +31,10 @@ __all__ = [
     "compare_systems",
     "planned",
 ]
+
+
+#: A system's folder holds one for each split: of what its captions are.
+_NOTE = "system-"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -159,9 +163,21 @@ def caption_all(
     device: str = "auto",
     allow_upload: bool = False,
     force: bool = False,
+    replace: bool = False,
     meteor: bool | None = None,
 ) -> tuple[dict[str, RunDir], list[dict[str, str]]]:
     """Caption and score a split with every system; what is done stays.
+
+    Args:
+        specs: The systems.
+        data: Prepared data set.
+        root: Folder of one run directory for each.
+        split: Of the data set.
+        device: As `train.device`.
+        allow_upload: Let images leave this machine, for remote captioners.
+        force: Caption and score again what is there.
+        replace: Caption again what is of another system or of other data, instead of refusing.
+        meteor: As `evaluate`.
 
     Returns:
         Name -> run directory below `root`, and {system, reason} of those that could not be used,
@@ -175,7 +191,10 @@ def caption_all(
         console().rule(spec.name)
         run = RunDir(root / slug(spec.name))
         try:
-            _captioned(spec, run, data, split, device, allow_upload=allow_upload, force=force)
+            _captioned(
+                spec, run, data, split, device, allow_upload=allow_upload, force=force,
+                replace=replace,
+            )  # fmt: skip
             scores = run.scores(split)
             stale = not is_younger(scores, run.predictions(split))
             if stale or (meteor and "METEOR" not in read_json(scores)["metrics"]):
@@ -190,7 +209,7 @@ def caption_all(
 
 def _captioned(
     spec: SystemSpec, run: RunDir, data: Path, split: str, device: str, *, allow_upload: bool,
-    force: bool,
+    force: bool, replace: bool,
 ) -> None:  # fmt: skip
     """Put a system's captions into its folder, unless they are there, of the same system.
 
@@ -198,13 +217,14 @@ def _captioned(
     """
     from medblip.stages.caption import caption
 
-    note = run.path / "system.json"
+    note = run.path / f"{_NOTE}{split}.json"
     settings = json.loads(json.dumps(dataclasses.asdict(spec))) | {"split": split}
     settings["data"] = digest(data / "manifest.jsonl")
     # what lies at a path may change: a table that was edited, a run that was trained again
     source = spec.captions or (f"{spec.run}/train.json" if spec.run else "")
-    settings["content"] = digest(Path(source)) if source else ""
-    if not note.exists() and run.path.exists() and any(run.path.iterdir()):
+    settings["content"] = digest(Path(source)) if source else folder_stamp(Path(str(spec.model)))
+    ours = any(run.path.glob(f"{_NOTE}*.json"))
+    if not ours and run.path.exists() and any(run.path.iterdir()):
         raise RunError(
             explain(
                 f"{run.path} is taken",
@@ -218,9 +238,9 @@ def _captioned(
         settings["content"] = before["content"]
     made = run.predictions(split)
     there = is_younger(made, note) and is_younger(made.with_suffix(".json"), note)
-    if there and not force:
-        if before == settings:
-            return
+    if there and not force and before == settings:
+        return
+    if there and not force and not replace:
         raise RunError(
             explain(
                 f"{run.path} holds the captions of another system",
