@@ -20,7 +20,7 @@ from medblip.metrics.resampling import scores
 from medblip.metrics.significance import holm, paired_bootstrap
 from medblip.metrics.stored import StoredStatistics
 
-__all__ = ["FEWEST", "Table", "compared", "measures", "paired_tests", "stored"]
+__all__ = ["FEWEST", "Table", "compared", "least_p", "measures", "paired_tests", "stored"]
 
 #: Images that must differ before a difference can count: five give at best p = 2 / 2 ** 5 = 0.0625.
 FEWEST = 6
@@ -117,6 +117,15 @@ def compared(
     return _corrected(rows)
 
 
+def least_p(differ: int) -> float:
+    """Return the least p that so many images that differ can give, two-sided.
+
+    >>> least_p(6)
+    0.03125
+    """
+    return min(1.0, 0.5 ** (differ - 1))  # of thousands of images: 0, where 2 ** differ overflows
+
+
 def _counted(p: float, mine: Floats, theirs: Floats) -> dict[str, Any]:
     """Return p as so many images allow it, and how many they are.
 
@@ -128,7 +137,7 @@ def _counted(p: float, mine: Floats, theirs: Floats) -> dict[str, Any]:
     counts = (mine[:, 1] > 0) & (theirs[:, 1] > 0)
     gaps = mine[:, 0] * theirs[:, 1] - theirs[:, 0] * mine[:, 1]  # of two ratios, up to scale
     differ = int((counts & (np.abs(gaps) > 1e-12)).sum())  # more than the last bits of a sum
-    return {"p": max(p, min(1.0, 2.0 / 2.0**differ)), "n": int(counts.sum()), "differ": differ}
+    return {"p": max(p, least_p(differ)), "n": int(counts.sum()), "differ": differ}
 
 
 def _name(key: tuple[str, str]) -> str:

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from medblip.errors import MetricError
-from medblip.metrics.map_tables import compared, measures, paired_tests, stored
+from medblip.metrics.map_tables import compared, least_p, measures, paired_tests, stored
 from medblip.metrics.maps import (
     area_under,
     centre_prior,
@@ -159,6 +159,7 @@ def test_rows_of_measures_and_tests() -> None:
 
 def test_no_p_is_less_than_so_many_images_can_give() -> None:
     """All signs of n differences are equally likely under chance: the least p is 2 / 2 ** n."""
+    assert least_p(5000) == 0.0  # no overflow
     for differ in range(12):
         hits = np.zeros((40, 2))
         hits[:, 1] = 1.0

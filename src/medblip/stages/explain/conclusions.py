@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from medblip.metrics.map_tables import FEWEST
+from medblip.metrics.map_tables import FEWEST, least_p
 
 __all__ = ["CHANGED", "LEVEL", "compared_sentences", "sentences", "verdict"]
 
@@ -25,12 +25,14 @@ _LOWER = {"deletion"}
 def verdict(test: Mapping[str, Any] | None) -> str:
     """Return `better`, `worse`, `unclear` or `few` of a row of tests; deletion should be low.
 
-    `few`: too few images count or differ for any difference to be more than chance.
+    `few`: so few images count or differ that no difference can be more than chance, or that this
+    one, as clear as so many images can be, is not after the correction for all tests.
     """
     if test is None:
         return "unclear"
-    if test["n"] < FEWEST or 0 < test["differ"] < FEWEST:
-        return "few"
+    at_best = test["p"] <= least_p(test["differ"])
+    if test["n"] < FEWEST or 0 < test["differ"] < FEWEST or (at_best and test["p_holm"] >= LEVEL):
+        return "unclear" if test["n"] >= FEWEST and not test["differ"] else "few"
     if test["p_holm"] >= LEVEL or test["difference"] == 0:
         return "unclear"
     lower = test["measure"] in _LOWER
@@ -39,9 +41,16 @@ def verdict(test: Mapping[str, Any] | None) -> str:
 
 def sentences(record: Mapping[str, Any]) -> list[str]:
     """Return the conclusions of one `<split>.faithfulness.json`."""
-    said = [_basis(record)]
+    said = [
+        f"Measured on {_images(record['n'])} of the {record['split']} split; view: "
+        f"{record['view']}.",
+        "Pointing game and mass in the mask are those of the reference captions, replayed word "
+        "for word, so that a captioner that names no finding has a value too; deletion, insertion "
+        "and similarity are those of the captions that it wrote itself.",
+    ]
     if _row(record, "pointing-game", "attention"):
-        said += [_own(record), _pointing(record), _mass(record), _shuffled(record)]
+        said += [_own(record), _pointing(record), _missed(record), _mass(record)]
+        said += [_learned(record), _left(record)]
     else:
         said.append("Whether the maps lie on what is named was not measured: no finding with a "
                     "mask was named.")  # fmt: skip
@@ -71,29 +80,21 @@ def compared_sentences(rows: Sequence[Mapping[str, Any]], system: str, baseline:
     ]
 
 
-def _basis(record: Mapping[str, Any]) -> str:
-    return (
-        f"Measured on {_images(record['n'])} of the {record['split']} split; view: "
-        f"{record['view']}. Pointing game and mass in the mask are those of the reference "
-        "captions, replayed word for word, so that a captioner that names no finding has a value "
-        "too; deletion, insertion and similarity are those of the captions that it wrote itself."
-    )
-
-
 def _pointing(record: Mapping[str, Any]) -> str:
     against = {kind: _test(record, "pointing-game", kind) for kind in ("random", "centre")}
     return (
-        "Over the reference captions, which name the findings for it, its maps point at the "
-        f"finding in {_value(record, 'pointing-game', 'attention')} of the references' "
+        "Over the reference captions, its maps point at the finding in "
+        f"{_value(record, 'pointing-game', 'attention')} of the references' "
         f"{record['reference']['named']} mentions (tolerance {record['tolerance']}), a random map "
         f"in {_value(record, 'pointing-game', 'random')}, the centre prior in "
         f"{_value(record, 'pointing-game', 'centre')}: {_than(against['random'], 'random')}, and "
         f"{_than(against['centre'], 'the centre prior')}."
-    ) + (
-        f" {record['reference']['missed']} findings are named in no words that the captioner knows."
-        if record["reference"]["missed"]
-        else ""
     )
+
+
+def _missed(record: Mapping[str, Any]) -> str:
+    count = record["reference"]["missed"]
+    return f"{count} findings are named in no words that the captioner knows." if count else ""
 
 
 def _mass(record: Mapping[str, Any]) -> str:
@@ -119,40 +120,44 @@ def _own(record: Mapping[str, Any]) -> str:
     )
 
 
-def _shuffled(record: Mapping[str, Any]) -> str:
-    """Say which part of the pointing the decoder learned, and which part is there without that."""
-    learned = _test(record, "pointing-game", "randomised-weights")
-    left = _test(record, "pointing-game", "random", "randomised-weights")
-    if learned is None or left is None:
+def _learned(record: Mapping[str, Any]) -> str:
+    """Say which part of the pointing goes with what the decoder learned."""
+    test = _test(record, "pointing-game", "randomised-weights")
+    if test is None:
         return ""
-    values = {kind: _value(record, "pointing-game", kind)
-              for kind in ("attention", "randomised-weights", "random")}  # fmt: skip
-    few = f"too few images to tell ({_p(learned)})"
     return (
-        f"With shuffled decoder weights the maps point at the finding in "
-        f"{values['randomised-weights']}, with the captioner's own in {values['attention']}, a "
-        f"random map in {values['random']}. Own against shuffled: "
-        + {
-            "better": f"more by more than chance ({_p(learned)}), so that part of the pointing was "
-            "learned by the decoder",
-            "worse": f"less by more than chance ({_p(learned)}), so what the decoder learned takes "
-            "the maps off the finding",
-            "unclear": f"not more by more than chance ({_p(learned)}), so that any of the pointing "
-            "was learned by the decoder is not shown",
-            "few": few,
-        }[verdict(learned)]
-        + ". Shuffled against random: "
-        + {
-            "better": f"still more by more than chance ({_p(left)}), so part of the pointing is "
-            "there without what the decoder learned",
-            "worse": f"less by more than chance ({_p(left)}): without what the decoder learned, "
-            "none of the pointing is left",
-            "unclear": f"not more by more than chance ({_p(left)}), so that any of the pointing is "
-            "there without what the decoder learned is not shown",
-            "few": few if verdict(learned) != "few" else "the same",
-        }[verdict(left)]
-        + "."
-    )
+        "With the captioner's own decoder weights the maps point at the finding in "
+        f"{_value(record, 'pointing-game', 'attention')}, with shuffled ones in "
+        f"{_value(record, 'pointing-game', 'randomised-weights')}: "
+    ) + {
+        "better": f"more by more than chance ({_p(test)}), so that part of the pointing was "
+        "learned by the decoder.",
+        "worse": f"less by more than chance ({_p(test)}), so what the decoder learned takes the "
+        "maps off the finding.",
+        "unclear": f"not more by more than chance ({_p(test)}), so that any of the pointing was "
+        "learned by the decoder is not shown.",
+        "few": f"too few images to tell ({_p(test)}).",
+    }[verdict(test)]
+
+
+def _left(record: Mapping[str, Any]) -> str:
+    """Say which part of the pointing is there without that."""
+    test = _test(record, "pointing-game", "random", "randomised-weights")
+    if test is None:
+        return ""
+    return (
+        "With shuffled decoder weights they point at it in "
+        f"{_value(record, 'pointing-game', 'randomised-weights')}, a random map in "
+        f"{_value(record, 'pointing-game', 'random')}: "
+    ) + {
+        "better": f"still more by more than chance ({_p(test)}), so part of the pointing is there "
+        "without what the decoder learned.",
+        "worse": f"less by more than chance ({_p(test)}), so none of the pointing is there without "
+        "what the decoder learned.",
+        "unclear": f"not more by more than chance ({_p(test)}), so that any of the pointing is "
+        "there without what the decoder learned is not shown.",
+        "few": f"too few images to tell ({_p(test)}).",
+    }[verdict(test)]
 
 
 def _curve(record: Mapping[str, Any], measure: str) -> str:

@@ -103,7 +103,7 @@ def require_kept(
     raise RunError(
         message(
             f"{file} is of other images or of another view, and would be replaced",
-            got=f"{len(there)} images there ({had}); asked for: {len(ids)} images ({asked})",
+            got=f"images there: {len(there)} ({had}); asked for: {len(ids)} ({asked})",
             expected="the images that are there, or more, in the same view",
             do=do,
         )
