@@ -82,5 +82,5 @@ def test_a_signal_says_what_is_kept(tmp_path: Path, number: signal.Signals) -> N
     child.send_signal(number)
     _, said = child.communicate(timeout=60)
     assert child.returncode == 128 + number
-    assert "images are kept; the same command goes on" in said
+    assert "images are kept; the same command goes on from there" in said
     assert "Traceback" not in said

@@ -71,7 +71,11 @@ def do_share(
                 live.update(done, f"{rate:.1f} images/s")
     except BaseException as error:
         if not isinstance(error, Exception):
-            line = f"interrupted: {done} of {share} images are kept; the same command goes on"
+            what = "captions" if job.images else f"captions of the {job.split} split"
+            line = (
+                f"interrupted at the {what}: {done} of {share} images are kept; "
+                "the same command goes on from there"
+            )
             console().print(line, markup=False, highlight=False, soft_wrap=True)
         raise
     seconds = time.perf_counter() - begun

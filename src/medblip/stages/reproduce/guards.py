@@ -34,17 +34,21 @@ def claim(root: Path, settings: dict[str, Any], force: bool) -> None:
         not note.exists() and root.exists() and any(one.name != torn for one in root.iterdir())
     )
     if foreign or (differing and not force):  # what is not a study's is never written over
-        told = ", ".join(f"{key} {before.get(key)}" for key in differing)
+        told = ", ".join(f"{key} {_shown(before.get(key))}" for key in differing)
         raise RunError(
             explain(
                 f"{root} is taken",
                 got=f"a study with {told}" if differing else "files that are not a study's",
-                expected=", ".join(f"{key} {settings[key]}" for key in differing)
+                expected=", ".join(f"{key} {_shown(settings[key])}" for key in differing)
                 or "a new or empty folder, or an unfinished study",
                 do="choose another --out" + (", or add --force to start over" if differing else ""),
             )
         )
     write_json(note, settings)
+
+
+def _shown(value: object) -> object:
+    return "as the scale has them" if value is None else value
 
 
 def require_numbers(images: int | None, explained: int, jobs: int | str) -> None:
