@@ -8,6 +8,7 @@ that names PEFT.
 
 from __future__ import annotations
 
+import logging
 import re
 import warnings
 from pathlib import Path
@@ -67,6 +68,8 @@ def add_adapters(network: Any, lora: LoraConfig) -> Any:
     Raises:
         ConfigError: No tower was asked for, or one has no layer to adapt.
     """
+    # where it is installed, PEFT imports it, and on some CPUs it misses a kernel nobody asked for
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
     from peft import LoraConfig as PeftLoraConfig
     from peft import get_peft_model
 
@@ -79,6 +82,8 @@ def add_adapters(network: Any, lora: LoraConfig) -> Any:
     )
     with warnings.catch_warnings():  # GPT-2's products lie the other way round: PEFT sees to it
         warnings.filterwarnings("ignore", "fan_in_fan_out is set to False")
+        # of transformers, about an attribute that PEFT asks for
+        warnings.filterwarnings("ignore", "`is_gradient_checkpointing`", FutureWarning)
         return get_peft_model(network, chosen)
 
 
