@@ -6,6 +6,7 @@ from pathlib import Path
 
 from medblip import config as configuration
 from medblip.rundir import RunDir
+from medblip.schema import read_jsonl
 
 __all__ = ["shown_ids"]
 
@@ -24,13 +25,17 @@ def shown_ids(
         limit: How many.
         seed: Of those that are drawn.
     """
-    from medblip.stages.report.collect import gallery_ids
+    from medblip.stages.report.collect import gallery_ids, read_split
 
     folder = RunDir(run)
     scored = folder.scores(split)
     if limit < 1 or not (scored.exists() and folder.config.exists()):
         return None
-    if not scored.with_name(f"{split}.per_image.jsonl").exists():
+    per_image = scored.with_name(f"{split}.per_image.jsonl")
+    if not per_image.exists():
         return None
     root = Path(data) if data is not None else Path(configuration.load(folder.config).data.root)
+    there = {example.id for example in read_split(root, split)}
+    if not there.issuperset(str(row["id"]) for row in read_jsonl(per_image)):
+        return None  # another data set: what is drawn then is refused, and says why
     return gallery_ids(root, split, [folder.path], limit=limit, seed=seed) or None
