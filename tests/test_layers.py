@@ -39,7 +39,7 @@ MAY = {
     "": set(),  # medblip/__init__.py loads names lazily
 }
 #: Stages, or files of stages, that stand on others.
-COMPOSED = {"ablate", "demo", "explain/named", "push", "reproduce", "systems"}
+COMPOSED = {"ablate", "demo", "explain/named", "explain/shown", "push", "reproduce", "systems"}
 #: Only this file may name the package.
 ONLY = {"accelerate": "engine.py", "peft": "models/adapters.py"}
 HEAVY = {

@@ -185,7 +185,7 @@ def explain(
     image: Annotated[list[str] | None, typer.Option(help="Id of an image (repeatable).")] = None,
     limit: Annotated[
         int | None,
-        typer.Option(help="How many images, drawn by seed; default: 24, --faithfulness 100."),
+        typer.Option(help="How many images; default: 24 of the report, --faithfulness 100."),
     ] = None,
     seed: Seed = None,
     faithful: Annotated[

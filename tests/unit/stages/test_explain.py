@@ -23,16 +23,19 @@ from medblip import config as configuration
 from medblip.cli import app
 from medblip.config import DecodeConfig
 from medblip.errors import CheckpointError, ConfigError, DataError, MedblipError, RunError
-from medblip.files import read_json
+from medblip.files import read_json, write_json
 from medblip.models.blip import BlipCaptioner
 from medblip.models.maps import Looks, Replay
 from medblip.models.views import described
 from medblip.pictures import cell_box
 from medblip.rundir import RunDir
 from medblip.stages.caption import caption
+from medblip.stages.evaluate import evaluate
 from medblip.stages.explain import Explained, explain
 from medblip.stages.explain.look import Seen
 from medblip.stages.explain.page import card, page
+from medblip.stages.report import report
+from medblip.stages.report.collect import gallery_ids
 
 QUICK = "decode.max_new_tokens=8"
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
@@ -58,7 +61,7 @@ def run(tiny_folder: Path, tmp_path: Path) -> RunDir:
     folder = RunDir(tmp_path / "run")
     shutil.copytree(tiny_folder, folder.checkpoint)
     cfg = configuration.load(None, [f"data.root={data}", "decode.batch_size=4", QUICK])
-    folder.config.write_text(json.dumps(configuration.dump(cfg)))
+    write_json(folder.config, configuration.dump(cfg))
     caption(folder.path, device="cpu")
     return folder
 
@@ -287,6 +290,18 @@ def test_the_captioner_in_this_folder_has_a_name(
     assert f"What {tiny_folder.name} looked at" in (tmp_path / "out" / "index.html").read_text()
 
 
+def test_the_images_are_those_that_the_report_shows(run: RunDir) -> None:
+    evaluate(run.path, meteor=False)
+    data = configuration.load(run.config).data.root
+    shown = gallery_ids(Path(data), "test", [run.path], limit=3)
+    explain(run.path, device="cpu", limit=3)
+    assert [image["id"] for image in read_json(run.maps("test"))["images"]] == shown
+    text = report(run.path, limit=4).read_text()
+    assert "1 of these 4 images have no maps" in text
+    explain(run.path, device="cpu", limit=4, force=True)
+    assert "images have no maps" not in report(run.path, limit=4).read_text()
+
+
 def test_an_image_named_twice_is_one_image(run: RunDir) -> None:
     explain(run.path, device="cpu", limit=1)
     one = read_json(run.maps("test"))["images"][0]["id"]
@@ -334,6 +349,17 @@ def test_nothing_of_somebody_else_is_replaced(
         explained(tiny_folder, files[:1], out)
     explained(tiny_folder, files, out, force=True)
     assert (out / "a-2.png").exists()
+    (out / "letter.docx").write_text("beside an earlier result")
+    with pytest.raises(RunError, match=r"letter\.docx[^\0]*choose another --out"):
+        explained(tiny_folder, files, out, force=True)
+    assert (out / "letter.docx").exists()
+    web = tmp_path / "web"
+    web.mkdir()
+    for name, text in (("index.html", "<p>home"), ("maps.json", "[]")):
+        (web / name).write_text(text)
+    with pytest.raises(RunError, match="choose another --out"):
+        explained(tiny_folder, files, web, force=True)
+    assert (web / "index.html").read_text() == "<p>home"
     mine = tmp_path / "mine"
     mine.mkdir()
     (mine / "thesis.txt").write_text("years of work")

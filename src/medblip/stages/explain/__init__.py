@@ -2,6 +2,7 @@
 
 stage.py      which of both
 split.py      images of a split, into run/maps/<split>.json
+shown.py      which images, where none are named: those of the report's gallery
 named.py      images that are named: captioned, replayed, and written as figure, NPZ and page
 look.py       captions replayed over their images, seen in one view
 opened.py     a run with the images and captions that are explained

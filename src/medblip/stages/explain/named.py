@@ -12,9 +12,9 @@ from PIL import Image
 
 from medblip import config as configuration
 from medblip.config import DecodeConfig, ModelConfig, RunConfig
-from medblip.errors import ConfigError, DataError, ImageError, RunError
+from medblip.errors import ConfigError, DataError, ImageError, MedblipError, RunError
 from medblip.errors import explain as message
-from medblip.files import staged_directory, write_bytes, write_json, write_text
+from medblip.files import read_json, staged_directory, write_bytes, write_json, write_text
 from medblip.progress import console, track
 from medblip.rundir import RunDir
 from medblip.stages.caption.sources import FileSource, stacked
@@ -135,16 +135,28 @@ def _require_free(folder: Path, *, force: bool) -> None:
         RunError: It is one.
     """
     there = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
-    ours = "index.html" in there and "maps.json" in there
-    if folder.is_file() or (there and not (force and ours)):
+    ours = _written_before(folder / "maps.json")
+    others = [name for name in there if name not in ours]  # of the user, beside an earlier result
+    if folder.is_file() or others or (there and not force):
         raise RunError(
             message(
                 f"{folder} is taken",
-                got="maps of an earlier call" if ours else ", ".join(there[:4]) or "a file",
+                got=", ".join(others[:4]) or ("maps of an earlier call" if there else "a file"),
                 expected="a new or empty folder",
-                do="add --force to replace it" if ours else "choose another --out",
+                do="choose another --out" if others or not there else "add --force to replace it",
             )
         )
+
+
+def _written_before(record: Path) -> set[str]:
+    """Return the names of the files that an earlier call wrote; nothing where it was not ours."""
+    try:
+        found = read_json(record) if record.is_file() else {}
+        files = [str(image["file"]) for image in found.get("images", []) if "origin" in image]
+    except (MedblipError, AttributeError, KeyError, TypeError, ValueError):
+        return set()
+    pairs = {f"{file}.{kind}" for file in files for kind in ("png", "npz")}
+    return pairs | {"index.html", "maps.json"} if files else set()
 
 
 def _told(

@@ -45,7 +45,8 @@ def explain(
         data: Prepared data set; None: the one that was captioned.
         images: Image or DICOM files, or folders of them.
         split: `train`, `validation` or `test`, where no images are named.
-        ids: Images of the split to explain; None: `limit` images drawn with `seed`.
+        ids: Images of the split to explain; None: those that `report` will show, where captions
+            are scored, else `limit` images drawn with `seed`.
         limit: How many when `ids` is None.
         seed: Of the draw.
         view: `last-mean` (the paper's), `layer`, `mean`, `rollout` or `gradient`
@@ -88,6 +89,10 @@ def explain(
             str(run), tuple(map(str, images)), view=chosen, out=out, caption=caption,
             overrides=overrides, device=device, force=force,
         )  # fmt: skip
+    if ids is None:
+        from medblip.stages.explain.shown import shown_ids
+
+        ids = shown_ids(run, data, split=split, limit=limit, seed=seed)
     file, count = explain_split(
         run, data, view=chosen, split=split, ids=ids, limit=limit, seed=seed, device=device,
         force=force,
