@@ -46,6 +46,11 @@ def section(text: str, title: str) -> str:
     return re.split(r"^## ", text.split(f"## {title}\n")[1], flags=re.MULTILINE)[0]
 
 
+def score(run: Path, metric: str = "CIDEr-D") -> float:
+    found = json.loads((run / "scores" / "test.json").read_text())["metrics"][metric]["value"]
+    return float(found)
+
+
 def test_every_number_of_the_front_matter_is_that_of_the_scores(run: Path) -> None:
     text = model_card(run)
     scores = json.loads((run / "scores" / "test.json").read_text())
@@ -217,8 +222,9 @@ def test_without_scores_the_card_says_so(run: Path) -> None:
 
 def test_paired_tests_of_this_run_are_shown(run: Path) -> None:
     row = {
-        "system": "run", "baseline": "zero|shot", "metric": "CIDEr-D", "value": 1.0,
-        "baseline_value": 0.5, "difference": 0.5, "ci": [0.25, 0.75], "p": 0.001, "p_holm": 0.012,
+        "system": "run", "baseline": "zero|shot", "metric": "CIDEr-D", "value": score(run),
+        "baseline_value": score(run) - 0.5, "difference": 0.5, "ci": [0.25, 0.75], "p": 0.001,
+        "p_holm": 0.012,
     }  # fmt: skip
     record = {"schema_version": 1, "split": "test", "baseline": "zero", "test": "paired bootstrap",
               "correction": "Holm over 9 tests", "n": 4,
@@ -238,8 +244,8 @@ def test_paired_tests_of_this_run_are_shown(run: Path) -> None:
 def test_the_baseline_of_a_comparison_is_tested_too(run: Path) -> None:
     """The flagship of a study is what all others are tested against: the same tests, turned."""
     row = {
-        "system": "zero", "baseline": "run", "metric": "CIDEr-D", "value": 0.5,
-        "baseline_value": 1.0, "difference": -0.5, "ci": [-0.75, -0.25], "p": 0.002,
+        "system": "zero", "baseline": "run", "metric": "CIDEr-D", "value": score(run) - 0.5,
+        "baseline_value": score(run), "difference": -0.5, "ci": [-0.75, -0.25], "p": 0.002,
         "p_holm": 0.012,
     }  # fmt: skip
     record = {"schema_version": 1, "split": "test", "baseline": "run", "test": "paired bootstrap",
@@ -257,15 +263,111 @@ def test_the_baseline_of_a_comparison_is_tested_too(run: Path) -> None:
     assert "names other systems (another, zero)" in missing
 
 
+def compared(run: Path, folder: Path, **more: Any) -> Path:
+    """Write a comparison of the run with another, and return its file."""
+    row = {
+        "system": "run", "baseline": "zero", "metric": "CIDEr-D", "value": score(run),
+        "baseline_value": 0.25, "difference": 0.125, "ci": [0.0, 0.5], "p": 0.002, "p_holm": 0.012,
+    }  # fmt: skip
+    record = {"schema_version": 1, "split": "test", "baseline": "zero", "test": "paired bootstrap",
+              "correction": "Holm over 9 tests", "n": 4, "rows": [row],
+              "weakest": overall(run, weak("ultrasound", 0.125, overall=score(run)))}  # fmt: skip
+    file = folder / "comparison.json"
+    file.write_text(json.dumps(record | more))
+    return file
+
+
+TOLD = "| zero | CIDEr-D | +0.1250 |"
+
+
+def test_tests_of_other_scores_than_the_run_s_are_left_out_and_that_is_said(run: Path) -> None:
+    """Captions are written again, scored again, and the comparison beside them is of the old."""
+    file = compared(run, run.parent)
+    text = model_card(run)
+    assert TOLD in text
+    assert "ultrasound" in text
+    assert "of other scores" not in text
+    scores = json.loads((run / "scores" / "test.json").read_text())
+    change(run / "scores" / "test.json", n=5)
+    assert TOLD not in model_card(run)
+    change(run / "scores" / "test.json", n=4)
+    scores["metrics"]["CIDEr-D"]["value"] *= 1 + 1e-14  # a sum in another order is no other score
+    change(run / "scores" / "test.json", metrics=scores["metrics"])
+    assert TOLD in model_card(run)
+    scores["metrics"]["CIDEr-D"]["value"] += 0.001
+    change(run / "scores" / "test.json", metrics=scores["metrics"])
+    for named in (None, file):
+        text = model_card(run, comparison=named)
+        assert TOLD not in text
+        assert "ultrasound" not in text
+        missing = section(text, "What is missing here")
+        assert "those of the comparison there are of other scores than the run's" in missing
+        assert "2 rows of the comparison: they are of other scores than these" in missing
+
+
+def test_the_other_system_s_scores_count_where_they_lie_beside_the_run(run: Path) -> None:
+    compared(run, run.parent)
+    other = run.parent / "zero" / "scores" / "test.json"
+    other.parent.mkdir(parents=True)
+    for value, shown in ((0.25, True), (0.3, False)):
+        record = {"schema_version": 1, "metrics": {"CIDEr-D": {"value": value}}}
+        other.write_text(json.dumps(record))
+        assert (TOLD in model_card(run)) is shown
+
+
+def test_a_run_of_a_study_has_the_study_s_comparison_wherever_its_card_is_made(
+    run: Path, tmp_path: Path
+) -> None:
+    study = tmp_path / "study"
+    shutil.copytree(run, study / "ablation" / "run")
+    flagship = study / "ablation" / "run"
+    (study / "reproduce.json").write_text("{}")
+    compared(flagship, study / "ablation", correction="Holm over 1 test")  # somebody's, later
+    whole = compared(flagship, study)
+    text = model_card(flagship)
+    assert text == model_card(flagship, comparison=whole)
+    assert "Holm over 9 tests" in text
+    pushed = medblip.push(flagship, "ann/captioner", dry_run=True).card
+    assert pushed == model_card(flagship, name="ann/captioner", comparison=whole)
+    assert TOLD in pushed
+    assert "modality: ultrasound (40 images)" in pushed
+    change(whole, rows=[], weakest=[])  # of the study's, not about this run: then what is
+    assert "Holm over 1 test" in model_card(flagship)
+    (study / "reproduce.json").unlink()
+    compared(flagship, study)
+    assert "Holm over 1 test" in model_card(flagship)
+
+
+def test_what_is_no_comparison_of_these_scores_is_told(run: Path) -> None:
+    with pytest.raises(RunError, match="is no comparison"):
+        model_card(run, comparison=run / "scores" / "test.json")
+    shutil.copy(run / "scores" / "test.json", run.parent / "comparison.json")  # a stranger's
+    missing = section(model_card(run), "What is missing here")
+    assert "there is no comparison of this run" in missing
+    compared(run, run.parent, split="validation")
+    missing = section(model_card(run), "What is missing here")
+    assert "the comparison there is of the validation split" in missing
+
+
 def weak(level: str, value: float, **more: Any) -> dict[str, Any]:
     return {"system": "run", "metric": "CIDEr-D", "stratum": "modality", "level": level, "n": 40,
             "value": value, "ci": [value / 2, 2 * value], "overall": 0.75, **more}  # fmt: skip
 
 
+def overall(run: Path, *rows: dict[str, Any]) -> list[dict[str, Any]]:
+    """Set each row's value of all images, in the run's scores as well: they are one number."""
+    file = run / "scores" / "test.json"
+    metrics = json.loads(file.read_text())["metrics"]
+    for row in rows:
+        metrics[row["metric"]] |= {"value": row["overall"]}
+    change(file, metrics=metrics)
+    return list(rows)
+
+
 def test_weak_groups_and_what_maps_may_say_are_among_the_limits(run: Path) -> None:
-    record = {"schema_version": 1, "split": "test", "rows": [],
-              "weakest": [weak("ultrasound", 0.125),
-                          weak("mri", 0.125, system="other")]}  # fmt: skip
+    record = {"schema_version": 1, "split": "test", "n": 4, "rows": [],
+              "weakest": overall(run, weak("ultrasound", 0.125),
+                                 weak("mri", 0.125, system="other"))}  # fmt: skip
     (run.parent / "comparison.json").write_text(json.dumps(record))
     (run / "maps").mkdir()
     truth = {"schema_version": 1, "split": "test", "conclusions": ["No better than <chance>."]}
@@ -286,7 +388,8 @@ def test_the_weakest_groups_are_few_and_each_is_named_once(run: Path) -> None:
         weak("short (up to 10 words)", 0.02, metric="BLEU-1", stratum="length"),
         weak("d", 0.06, metric="BLEU-4"), weak("e", 0.07, metric="BLEU-4"),
     ]  # fmt: skip
-    record = {"schema_version": 1, "split": "test", "rows": [], "weakest": rows}
+    record = {"schema_version": 1, "split": "test", "n": 4, "rows": [],
+              "weakest": overall(run, *rows)}  # fmt: skip
     (run.parent / "comparison.json").write_text(json.dumps(record))
     text = section(model_card(run), "Intended use and limits")
     told = [line.split(" 0.")[0] for line in text.splitlines() if line.startswith("  - ")]

@@ -135,13 +135,13 @@ def results(found: Material) -> list[str]:
         f"{escape(found.scored_on or 'a data set that is not recorded')}.",
         *table(("metric", "value", "95 % interval", "images"), rows),
     ]
-    if found.tests:
+    if found.against.tests:
         tests = [(escape(r["baseline"]), escape(r["metric"]), f"{r['difference']:+.4f}",
                  f"[{r['ci'][0]:+.4f}, {r['ci'][1]:+.4f}]", _p(r["p_holm"]))
-                for r in found.tests]  # fmt: skip
+                for r in found.against.tests]  # fmt: skip
         lines += ["", f"Against other systems on the same images "
-                  f"({escape(found.compared.get('test', ''))}; "
-                  f"{escape(found.compared.get('correction', ''))}):"]  # fmt: skip
+                  f"({escape(found.against.test)}; "
+                  f"{escape(found.against.correction)}):"]  # fmt: skip
         lines += table(("against", "metric", "difference", "95 % interval", "p, corrected"), tests)
     lines += ["", "How each was computed:", ""]
     return [*lines, *(f"- {code(score['signature'])}" for score in metrics.values())]
@@ -229,7 +229,7 @@ def limits(found: Material) -> list[str]:
         "- Where a decoder looks (attention) is not why it says what it says.",
     ]
     lines += [f"- {escape(sentence, 400)}" for sentence in found.truth.get("conclusions", [])]
-    lines += weak_groups(found.weakest)
+    lines += weak_groups(found.against.weakest)
     if found.trained and found.data.synthetic:
         lines.append("- Trained on drawn phantoms: it has never seen a patient's image.")
     return lines

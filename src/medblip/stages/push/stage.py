@@ -68,7 +68,8 @@ def push(
         repo_id: `owner/name` on the hub (`HF_ENDPOINT`); made if it is not there.
         data: Where the run's data set is now, for the card; None: where it was.
         split: Whose scores the card shows; None: the first of test, validation, train that has any.
-        comparison: JSON file of `compare`, for the card; None: `comparison.json` beside the run.
+        comparison: JSON file of `compare`, for the card; None: that of the run's study, else
+            `comparison.json` beside the run.
         licence: Of the weights, as the hub names licences; None: the base model's.
         private: Make a private repository, and refuse one that is public.
         revision: Branch.
