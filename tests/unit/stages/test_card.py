@@ -417,6 +417,7 @@ def test_hostile_names_stay_names(run: Path) -> None:
     change(run / "train.json", device=HOSTILE, select=HOSTILE)
     own = run / "checkpoints" / "best" / "medblip.json"
     change(own, prompt=HOSTILE)
+    change(run / "predictions" / "test.json", prompt=HOSTILE)
     plain = model_card(run)
     text = model_card(run, name=HOSTILE)
     said = front(text)
@@ -438,15 +439,80 @@ def test_hostile_names_stay_names(run: Path) -> None:
 
 def test_the_lines_of_the_card_caption_as_the_run_did(run: Path, made: Path) -> None:
     """The Python that the card shows, run as it stands but for the names of folder and image."""
-    captions = read_predictions(run / "predictions" / "test.jsonl")
-    text = section(model_card(run, name=str(run / "checkpoints" / "best")), "How to use it")
-    lines = text.split("```python\n")[1].split("```")[0]
-    for prediction in captions:
+    text = model_card(run, name=str(run / "checkpoints" / "best"))
+    assert spoken(lines_of(text)[0], made, run) == written(run)
+
+
+def lines_of(text: str) -> list[str]:
+    """Return the Python of a card: for plain transformers, and for medblip."""
+    return [one.split("```")[0] for one in section(text, "How to use it").split("```python\n")[1:]]
+
+
+def spoken(lines: str, made: Path, run: Path) -> list[str]:
+    found = []
+    for prediction in read_predictions(run / "predictions" / "test.jsonl"):
         image = str(made / "data" / "images" / f"{prediction.id}.png")
         said = io.StringIO()
         with contextlib.redirect_stdout(said):
             exec(lines.replace("image.png", image), {})
-        assert said.getvalue().strip() == prediction.caption
+        found.append(said.getvalue().strip())
+    return found
+
+
+def written(run: Path) -> list[str]:
+    return [one.caption for one in read_predictions(run / "predictions" / "test.jsonl")]
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        ["decode.repetition_penalty=2.0", "decode.num_beams=1", "decode.max_new_tokens=9"],
+        ["decode.min_new_tokens=9", "decode.length_penalty=-4.0", "decode.max_new_tokens=12"],
+        ["decode.no_repeat_ngram_size=1", "decode.num_captions=2", "decode.max_new_tokens=11"],
+    ],
+)
+def test_the_lines_of_a_local_card_find_the_weights_and_know_every_setting(
+    run: Path, made: Path, monkeypatch: pytest.MonkeyPatch, changed: list[str]
+) -> None:
+    """The settings of `caption`, which may be others than the training's, as they stand."""
+    monkeypatch.chdir(run.parent)
+    before = written(run)
+    medblip.caption(run, made / "data", device="cpu", overrides=changed, force=True)
+    assert written(run) != before
+    text = model_card(run)
+    plain, ours = lines_of(text)
+    assert "'run/checkpoints/best'" in plain
+    assert str(run.parent) not in text
+    assert spoken(plain, made, run) == written(run)
+    told = [json.loads(one)["caption"] for one in spoken(ours, made, run)]
+    assert told == written(run)
+
+
+def test_what_transformers_has_no_setting_for_is_said(run: Path) -> None:
+    record = run / "predictions" / "test.json"
+    decode = json.loads(record.read_text())["decode"] | {
+        "num_beams": 1, "sample": True, "top_k": 7, "temperature": 0.5, "num_captions": 3,
+        "seed": 5, "precision": "bf16",
+    }  # fmt: skip
+    change(record, decode=decode)
+    assert "| `decode.num_beams` | 1 |" in section(model_card(run), "Recipe")
+    text = section(model_card(run), "How to use it")
+    assert "num_beams=1, max_new_tokens=8, do_sample=True, temperature=0.5, top_k=7)" in text
+    assert "words an image otherwise at each call" in text
+    assert "the likeliest of 3 draws" in text
+    assert "written in bf16" in text
+    for one in ("sample=true", "seed=5", 'precision="bf16"', "top_k=7", "temperature=0.5"):
+        assert f"decode.{one}" in text
+
+
+def test_the_prompt_is_that_of_the_captions(run: Path) -> None:
+    assert "| prompt | none |" in model_card(run)
+    change(run / "predictions" / "test.json", prompt="a picture of")
+    text = model_card(run)
+    assert "| prompt | 'a picture of' |" in text
+    assert "text='a picture of'" in text
+    shutil.rmtree(run / "checkpoints")  # a captioner as it is
+    assert "| prompt | 'a picture of' |" in model_card(run)
 
 
 def test_adapters_need_medblip(run: Path) -> None:

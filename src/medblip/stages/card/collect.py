@@ -57,12 +57,15 @@ class Material:
 
     Args:
         name: Of the run, or the hub's `owner/name`.
+        place: What plain transformers loads: the hub's name, else the folder as seen from beside
+            the run.
         config: Content of config.json.
         environment: Of environment.json, else of the captions' record.
         trained: Of train.json; empty where nothing was trained, or not to its end.
         trainable: Of trainable.json.
         network: Of checkpoints/best/config.json.
         own: Of checkpoints/best/medblip.json.
+        generation: Of checkpoints/best/generation_config.json.
         chats: Whether the saved processor has a template for conversations.
         split: Whose scores these are; None: there are none.
         scores: Of scores/<split>.json.
@@ -75,12 +78,14 @@ class Material:
     """
 
     name: str
+    place: str
     config: dict[str, Any]
     environment: dict[str, Any]
     trained: dict[str, Any]
     trainable: dict[str, Any]
     network: dict[str, Any]
     own: dict[str, Any]
+    generation: dict[str, Any]
     chats: bool
     split: str | None
     scores: dict[str, Any]
@@ -95,6 +100,17 @@ class Material:
     def adapted(self) -> bool:
         """Whether bottleneck adapters lie beside the network: plain transformers ignores them."""
         return "adapter" in self.own
+
+    @property
+    def prompt(self) -> str:
+        """Prompt of the captions, else of the training."""
+        said = self.captioned.get("prompt")
+        return str(self.own.get("prompt", "") if said is None else said)
+
+    @property
+    def decode(self) -> dict[str, Any]:
+        """Settings that the captions were written with, else those of the run."""
+        return dict(self.config.get("decode") or {}) | dict(self.captioned.get("decode") or {})
 
 
 def collect(
@@ -134,12 +150,16 @@ def collect(
     truth = _json(run.maps(chosen or "test").with_suffix(".faithfulness.json"))
     root = data or _recorded_data(config, captioned)
     source = read_source(root, str(_json(run.path / "data.json").get("manifest", "")))
+    called = run.path.resolve().name
+    best = run.checkpoint
     found = Material(
-        name=name or run.path.resolve().name, config=config,
+        name=name or called, config=config,
+        place=name or f"{called}/{best.relative_to(run.path).as_posix()}",
         environment=_json(run.environment) or captioned.get("environment", {}),
         trained=_json(run.completion), trainable=_json(run.trainable),
-        network=_json(run.checkpoint / "config.json", versioned=False),
-        own=_json(run.checkpoint / "medblip.json"), chats=_chats(run.checkpoint), split=chosen,
+        network=_json(best / "config.json", versioned=False), own=_json(best / "medblip.json"),
+        generation=_json(best / "generation_config.json", versioned=False), chats=_chats(best),
+        split=chosen,
         scores=scores, captioned=captioned,
         against=read_against(run, chosen, scores, comparison), truth=truth, data=source, missing=[],
         scored_on=_scored_on(captioned, config, source),

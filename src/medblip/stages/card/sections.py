@@ -10,7 +10,7 @@ from medblip.stages.card.collect import Material
 from medblip.stages.card.front import base_of
 from medblip.stages.card.groups import weak_groups
 from medblip.stages.card.kinds import FEW, images_stating, unstated
-from medblip.stages.card.usage import family_name, snippet
+from medblip.stages.card.usage import family_name, overrides, snippet, unlike
 
 __all__ = ["SECTIONS", "introduction"]
 
@@ -58,7 +58,7 @@ def about(found: Material) -> list[str]:
         ("its licence", escape(base.licence) if base.licence else "not known here: see its page"),
         ("parameters", _count(found.trained.get("parameters_total"))),
         ("of them trained", _count(found.trained.get("parameters_trainable"))),
-        ("prompt", escape(repr(found.own["prompt"])) if found.own.get("prompt") else "none"),
+        ("prompt", escape(repr(found.prompt)) if found.prompt else "none"),
         ("adapters", "bottlenecks beside the network: only medblip loads them"
          if found.adapted else ""),
     ]  # fmt: skip
@@ -96,11 +96,11 @@ def recipe(found: Material) -> list[str]:
     """How it was trained and how it writes."""
     if not found.config:
         return ["## Recipe", "", "Not recorded."]
+    settings = found.config | {"decode": found.decode}
     rows = [
-        (code(f"{section}.{key}"), escape(found.config[section][key]))
+        (code(f"{section}.{key}"), escape(settings[section][key]))
         for section, key in _RECIPE
-        if found.config.get(section, {}).get(key) is not None
-        and (found.trained or section == "decode")
+        if settings.get(section, {}).get(key) is not None and (found.trained or section == "decode")
     ]
     lines = ["## Recipe", *table(("setting", "value"), rows)]
     if found.trained:
@@ -239,17 +239,22 @@ def usage(found: Material) -> list[str]:
     """How to call it."""
     if not found.network:
         return ["## How to use it", "", "The run has no checkpoint of its own."]
-    family, where = str(found.network.get("model_type", "")), found.name
-    prompt = str(found.own.get("prompt", ""))
+    family = str(found.network.get("model_type", ""))
     lines = ["## How to use it", ""]
+    if found.place != found.name:
+        lines += [f"Where the folder {code(found.name)} lies:", ""]
     if found.adapted:
         lines += ["Plain transformers loads the network without its adapters; use medblip.", ""]
     else:
-        text = snippet(where, family, prompt, found.config.get("decode") or {}, chats=found.chats)
+        text = snippet(found.place, family, found.prompt, found.decode, chats=found.chats,
+                       stored=found.generation)  # fmt: skip
         lines += ["```python", text, "```", ""]
+        lines += [f"{line}\n" for line in unlike(found.decode)]
+    changed = overrides(found.decode)
+    more = f", overrides={changed}" if changed else ""
     return [
         *lines, "```python", "import medblip", "",
-        f'medblip.caption({where!r}, images=["image.png"])', "```",
+        f'medblip.caption({found.name!r}, images=["image.png"]{more})', "```",
     ]  # fmt: skip
 
 
