@@ -173,9 +173,39 @@ def test_no_path_is_told_by_what_a_check_advises(run: Path, made: Path, tmp_path
                  "do": f"delete {root}/pixels/128: it is made again", "leak": False}  # fmt: skip
         record = {"schema_version": 1, "findings": [found]}
         (root / "check.json").write_text(json.dumps(record))
-    for text in (model_card(run, data=data), data_card(phantoms)):
-        assert "| error | damaged files in pixels/128 | 1 | delete 128: it is made again |" in text
-        assert "Smith" not in text
+    told = "| error | damaged files in pixels/128 | 1 |"
+    assert f"{told} delete 128: it is made again |" in data_card(phantoms)
+    text = model_card(run, data=data)
+    assert f"{told}\n" in text
+    assert "delete" not in text  # advice is the owner's; the card is for strangers
+    assert "Smith" not in text + data_card(phantoms)
+    (data / "check.json").unlink()
+    assert "Not checked for damage" in section(model_card(run, data=data), "Training data")
+
+
+def test_that_images_are_drawn_is_the_first_of_the_limits(
+    run: Path, made: Path, tmp_path: Path
+) -> None:
+    data = shutil.copytree(made / "data", tmp_path / "drawn")
+
+    def first() -> str:
+        limits = section(model_card(run, data=data), "Intended use and limits")
+        return next(line for line in limits.splitlines() if line.startswith("- "))
+
+    assert "phantoms" not in first()
+    (data / "stats.json").write_text(json.dumps({"seed": 3, "modalities": {}}))
+    assert first().startswith("- **Trained on drawn phantoms: it has never seen a patient's image")
+    (run / "train.json").unlink()
+    assert first().startswith("- **Scored on drawn phantoms, not on patients' images")
+
+
+def test_where_no_interval_was_computed_none_is_told(run: Path) -> None:
+    medblip.evaluate(run, meteor=False, resamples=0, force=True)
+    text = model_card(run)
+    (result,) = front(text)["model-index"][0]["results"]
+    assert all("interval_95" not in row["args"] for row in result["metrics"])
+    assert all(row["args"]["signature"].endswith("ci:none") for row in result["metrics"])
+    assert "[" not in section(text, "Results").split("How each")[0]
 
 
 @pytest.mark.parametrize(

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from medblip.data.card import findings
 from medblip.markdown import code, escape, table
 from medblip.stages.card.collect import Material
-from medblip.stages.card.front import base_of
+from medblip.stages.card.front import base_of, interval_of
 from medblip.stages.card.groups import weak_groups
 from medblip.stages.card.kinds import FEW, images_stating, unstated
 from medblip.stages.card.usage import family_name, overrides, snippet, unlike
@@ -89,7 +88,19 @@ def data(found: Material) -> list[str]:
     if rejects:
         told = ", ".join(f"{escape(why)} {count}" for why, count in rejects.items())
         lines += ["", f"Left out by preparation: {told}."]
-    return [*lines, "", "Looked for in it:", "", *findings(source.checked)]
+    return [*lines, "", "Looked for in it:", "", *_looked_for(source.checked)]
+
+
+def _looked_for(checked: dict[str, Any] | None) -> list[str]:
+    """Return what `medblip data check` found, leaks first; what to do of it is the owner's."""
+    if checked is None:
+        return ["Not checked for damage, leaks between splits, cut captions and text burnt into "
+                "pixels."]  # fmt: skip
+    found = sorted(checked["findings"], key=lambda one: not one.get("leak"))
+    if not found:
+        return ["`medblip data check` found nothing."]
+    rows = [(one["level"], escape(one["what"]), str(one["count"])) for one in found]
+    return table(("level", "found", "how many"), rows)[1:]
 
 
 def recipe(found: Material) -> list[str]:
@@ -219,6 +230,7 @@ def limits(found: Material) -> list[str]:
         "For research on image captioning: to compare methods, to study errors. Not for diagnosis, "
         "triage, treatment or any decision about a patient, with or without a reader.",
         "",
+        *_drawn(found),
         f"- The commonest errors of the audit, per 100 captions: {told}."
         if told
         else "- Which errors it makes is not known here: no audit found any, or there was none.",
@@ -229,10 +241,18 @@ def limits(found: Material) -> list[str]:
         "- Where a decoder looks (attention) is not why it says what it says.",
     ]
     lines += [f"- {escape(sentence, 400)}" for sentence in found.truth.get("conclusions", [])]
-    lines += weak_groups(found.against.weakest)
-    if found.trained and found.data.synthetic:
-        lines.append("- Trained on drawn phantoms: it has never seen a patient's image.")
-    return lines
+    return lines + weak_groups(found.against.weakest)
+
+
+def _drawn(found: Material) -> list[str]:
+    """Return what a reader must know before all else, if the images are drawn."""
+    if not found.data.synthetic:
+        return []
+    if found.trained:
+        return ["- **Trained on drawn phantoms: it has never seen a patient's image.** No score "
+                "here says how well it captions one."]  # fmt: skip
+    return ["- **Scored on drawn phantoms, not on patients' images.** No score here says how well "
+            "it captions one."]  # fmt: skip
 
 
 def usage(found: Material) -> list[str]:
@@ -296,7 +316,8 @@ def _p(value: float) -> str:
 
 def _interval(score: dict[str, Any], factor: float = 1, digits: int = 4) -> str:
     """Return the interval; a dash where none was computed."""
-    if "|ci:none" in f"|{score['signature']}":
+    ends = interval_of(score)
+    if ends is None:
         return "-"
-    low, high = (factor * end for end in score["ci"])
+    low, high = (factor * end for end in ends)
     return f"[{low:.{digits}f}, {high:.{digits}f}]"
