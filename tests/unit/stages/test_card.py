@@ -46,6 +46,11 @@ def section(text: str, title: str) -> str:
     return re.split(r"^## ", text.split(f"## {title}\n")[1], flags=re.MULTILINE)[0]
 
 
+def score(run: Path, metric: str = "CIDEr-D") -> float:
+    found = json.loads((run / "scores" / "test.json").read_text())["metrics"][metric]["value"]
+    return float(found)
+
+
 def test_every_number_of_the_front_matter_is_that_of_the_scores(run: Path) -> None:
     text = model_card(run)
     scores = json.loads((run / "scores" / "test.json").read_text())
@@ -168,9 +173,39 @@ def test_no_path_is_told_by_what_a_check_advises(run: Path, made: Path, tmp_path
                  "do": f"delete {root}/pixels/128: it is made again", "leak": False}  # fmt: skip
         record = {"schema_version": 1, "findings": [found]}
         (root / "check.json").write_text(json.dumps(record))
-    for text in (model_card(run, data=data), data_card(phantoms)):
-        assert "| error | damaged files in pixels/128 | 1 | delete 128: it is made again |" in text
-        assert "Smith" not in text
+    told = "| error | damaged files in pixels/128 | 1 |"
+    assert f"{told} delete 128: it is made again |" in data_card(phantoms)
+    text = model_card(run, data=data)
+    assert f"{told}\n" in text
+    assert "delete" not in text  # advice is the owner's; the card is for strangers
+    assert "Smith" not in text + data_card(phantoms)
+    (data / "check.json").unlink()
+    assert "Not checked for damage" in section(model_card(run, data=data), "Training data")
+
+
+def test_that_images_are_drawn_is_the_first_of_the_limits(
+    run: Path, made: Path, tmp_path: Path
+) -> None:
+    data = shutil.copytree(made / "data", tmp_path / "drawn")
+
+    def first() -> str:
+        limits = section(model_card(run, data=data), "Intended use and limits")
+        return next(line for line in limits.splitlines() if line.startswith("- "))
+
+    assert "phantoms" not in first()
+    (data / "stats.json").write_text(json.dumps({"seed": 3, "modalities": {}}))
+    assert first().startswith("- **Trained on drawn phantoms: it has never seen a patient's image")
+    (run / "train.json").unlink()
+    assert first().startswith("- **Scored on drawn phantoms, not on patients' images")
+
+
+def test_where_no_interval_was_computed_none_is_told(run: Path) -> None:
+    medblip.evaluate(run, meteor=False, resamples=0, force=True)
+    text = model_card(run)
+    (result,) = front(text)["model-index"][0]["results"]
+    assert all("interval_95" not in row["args"] for row in result["metrics"])
+    assert all(row["args"]["signature"].endswith("ci:none") for row in result["metrics"])
+    assert "[" not in section(text, "Results").split("How each")[0]
 
 
 @pytest.mark.parametrize(
@@ -217,8 +252,9 @@ def test_without_scores_the_card_says_so(run: Path) -> None:
 
 def test_paired_tests_of_this_run_are_shown(run: Path) -> None:
     row = {
-        "system": "run", "baseline": "zero|shot", "metric": "CIDEr-D", "value": 1.0,
-        "baseline_value": 0.5, "difference": 0.5, "ci": [0.25, 0.75], "p": 0.001, "p_holm": 0.012,
+        "system": "run", "baseline": "zero|shot", "metric": "CIDEr-D", "value": score(run),
+        "baseline_value": score(run) - 0.5, "difference": 0.5, "ci": [0.25, 0.75], "p": 0.001,
+        "p_holm": 0.012,
     }  # fmt: skip
     record = {"schema_version": 1, "split": "test", "baseline": "zero", "test": "paired bootstrap",
               "correction": "Holm over 9 tests", "n": 4,
@@ -238,8 +274,8 @@ def test_paired_tests_of_this_run_are_shown(run: Path) -> None:
 def test_the_baseline_of_a_comparison_is_tested_too(run: Path) -> None:
     """The flagship of a study is what all others are tested against: the same tests, turned."""
     row = {
-        "system": "zero", "baseline": "run", "metric": "CIDEr-D", "value": 0.5,
-        "baseline_value": 1.0, "difference": -0.5, "ci": [-0.75, -0.25], "p": 0.002,
+        "system": "zero", "baseline": "run", "metric": "CIDEr-D", "value": score(run) - 0.5,
+        "baseline_value": score(run), "difference": -0.5, "ci": [-0.75, -0.25], "p": 0.002,
         "p_holm": 0.012,
     }  # fmt: skip
     record = {"schema_version": 1, "split": "test", "baseline": "run", "test": "paired bootstrap",
@@ -257,15 +293,111 @@ def test_the_baseline_of_a_comparison_is_tested_too(run: Path) -> None:
     assert "names other systems (another, zero)" in missing
 
 
+def compared(run: Path, folder: Path, **more: Any) -> Path:
+    """Write a comparison of the run with another, and return its file."""
+    row = {
+        "system": "run", "baseline": "zero", "metric": "CIDEr-D", "value": score(run),
+        "baseline_value": 0.25, "difference": 0.125, "ci": [0.0, 0.5], "p": 0.002, "p_holm": 0.012,
+    }  # fmt: skip
+    record = {"schema_version": 1, "split": "test", "baseline": "zero", "test": "paired bootstrap",
+              "correction": "Holm over 9 tests", "n": 4, "rows": [row],
+              "weakest": overall(run, weak("ultrasound", 0.125, overall=score(run)))}  # fmt: skip
+    file = folder / "comparison.json"
+    file.write_text(json.dumps(record | more))
+    return file
+
+
+TOLD = "| zero | CIDEr-D | +0.1250 |"
+
+
+def test_tests_of_other_scores_than_the_run_s_are_left_out_and_that_is_said(run: Path) -> None:
+    """Captions are written again, scored again, and the comparison beside them is of the old."""
+    file = compared(run, run.parent)
+    text = model_card(run)
+    assert TOLD in text
+    assert "ultrasound" in text
+    assert "of other scores" not in text
+    scores = json.loads((run / "scores" / "test.json").read_text())
+    change(run / "scores" / "test.json", n=5)
+    assert TOLD not in model_card(run)
+    change(run / "scores" / "test.json", n=4)
+    scores["metrics"]["CIDEr-D"]["value"] *= 1 + 1e-14  # a sum in another order is no other score
+    change(run / "scores" / "test.json", metrics=scores["metrics"])
+    assert TOLD in model_card(run)
+    scores["metrics"]["CIDEr-D"]["value"] += 0.001
+    change(run / "scores" / "test.json", metrics=scores["metrics"])
+    for named in (None, file):
+        text = model_card(run, comparison=named)
+        assert TOLD not in text
+        assert "ultrasound" not in text
+        missing = section(text, "What is missing here")
+        assert "those of the comparison there are of other scores than the run's" in missing
+        assert "2 rows of the comparison: they are of other scores than these" in missing
+
+
+def test_the_other_system_s_scores_count_where_they_lie_beside_the_run(run: Path) -> None:
+    compared(run, run.parent)
+    other = run.parent / "zero" / "scores" / "test.json"
+    other.parent.mkdir(parents=True)
+    for value, shown in ((0.25, True), (0.3, False)):
+        record = {"schema_version": 1, "metrics": {"CIDEr-D": {"value": value}}}
+        other.write_text(json.dumps(record))
+        assert (TOLD in model_card(run)) is shown
+
+
+def test_a_run_of_a_study_has_the_study_s_comparison_wherever_its_card_is_made(
+    run: Path, tmp_path: Path
+) -> None:
+    study = tmp_path / "study"
+    shutil.copytree(run, study / "ablation" / "run")
+    flagship = study / "ablation" / "run"
+    (study / "reproduce.json").write_text("{}")
+    compared(flagship, study / "ablation", correction="Holm over 1 test")  # somebody's, later
+    whole = compared(flagship, study)
+    text = model_card(flagship)
+    assert text == model_card(flagship, comparison=whole)
+    assert "Holm over 9 tests" in text
+    pushed = medblip.push(flagship, "ann/captioner", dry_run=True).card
+    assert pushed == model_card(flagship, name="ann/captioner", comparison=whole)
+    assert TOLD in pushed
+    assert "modality: ultrasound (40 images)" in pushed
+    change(whole, rows=[], weakest=[])  # of the study's, not about this run: then what is
+    assert "Holm over 1 test" in model_card(flagship)
+    (study / "reproduce.json").unlink()
+    compared(flagship, study)
+    assert "Holm over 1 test" in model_card(flagship)
+
+
+def test_what_is_no_comparison_of_these_scores_is_told(run: Path) -> None:
+    with pytest.raises(RunError, match="is no comparison"):
+        model_card(run, comparison=run / "scores" / "test.json")
+    shutil.copy(run / "scores" / "test.json", run.parent / "comparison.json")  # a stranger's
+    missing = section(model_card(run), "What is missing here")
+    assert "there is no comparison of this run" in missing
+    compared(run, run.parent, split="validation")
+    missing = section(model_card(run), "What is missing here")
+    assert "the comparison there is of the validation split" in missing
+
+
 def weak(level: str, value: float, **more: Any) -> dict[str, Any]:
     return {"system": "run", "metric": "CIDEr-D", "stratum": "modality", "level": level, "n": 40,
             "value": value, "ci": [value / 2, 2 * value], "overall": 0.75, **more}  # fmt: skip
 
 
+def overall(run: Path, *rows: dict[str, Any]) -> list[dict[str, Any]]:
+    """Set each row's value of all images, in the run's scores as well: they are one number."""
+    file = run / "scores" / "test.json"
+    metrics = json.loads(file.read_text())["metrics"]
+    for row in rows:
+        metrics[row["metric"]] |= {"value": row["overall"]}
+    change(file, metrics=metrics)
+    return list(rows)
+
+
 def test_weak_groups_and_what_maps_may_say_are_among_the_limits(run: Path) -> None:
-    record = {"schema_version": 1, "split": "test", "rows": [],
-              "weakest": [weak("ultrasound", 0.125),
-                          weak("mri", 0.125, system="other")]}  # fmt: skip
+    record = {"schema_version": 1, "split": "test", "n": 4, "rows": [],
+              "weakest": overall(run, weak("ultrasound", 0.125),
+                                 weak("mri", 0.125, system="other"))}  # fmt: skip
     (run.parent / "comparison.json").write_text(json.dumps(record))
     (run / "maps").mkdir()
     truth = {"schema_version": 1, "split": "test", "conclusions": ["No better than <chance>."]}
@@ -286,7 +418,8 @@ def test_the_weakest_groups_are_few_and_each_is_named_once(run: Path) -> None:
         weak("short (up to 10 words)", 0.02, metric="BLEU-1", stratum="length"),
         weak("d", 0.06, metric="BLEU-4"), weak("e", 0.07, metric="BLEU-4"),
     ]  # fmt: skip
-    record = {"schema_version": 1, "split": "test", "rows": [], "weakest": rows}
+    record = {"schema_version": 1, "split": "test", "n": 4, "rows": [],
+              "weakest": overall(run, *rows)}  # fmt: skip
     (run.parent / "comparison.json").write_text(json.dumps(record))
     text = section(model_card(run), "Intended use and limits")
     told = [line.split(" 0.")[0] for line in text.splitlines() if line.startswith("  - ")]
@@ -314,6 +447,7 @@ def test_hostile_names_stay_names(run: Path) -> None:
     change(run / "train.json", device=HOSTILE, select=HOSTILE)
     own = run / "checkpoints" / "best" / "medblip.json"
     change(own, prompt=HOSTILE)
+    change(run / "predictions" / "test.json", prompt=HOSTILE)
     plain = model_card(run)
     text = model_card(run, name=HOSTILE)
     said = front(text)
@@ -335,15 +469,80 @@ def test_hostile_names_stay_names(run: Path) -> None:
 
 def test_the_lines_of_the_card_caption_as_the_run_did(run: Path, made: Path) -> None:
     """The Python that the card shows, run as it stands but for the names of folder and image."""
-    captions = read_predictions(run / "predictions" / "test.jsonl")
-    text = section(model_card(run, name=str(run / "checkpoints" / "best")), "How to use it")
-    lines = text.split("```python\n")[1].split("```")[0]
-    for prediction in captions:
+    text = model_card(run, name=str(run / "checkpoints" / "best"))
+    assert spoken(lines_of(text)[0], made, run) == written(run)
+
+
+def lines_of(text: str) -> list[str]:
+    """Return the Python of a card: for plain transformers, and for medblip."""
+    return [one.split("```")[0] for one in section(text, "How to use it").split("```python\n")[1:]]
+
+
+def spoken(lines: str, made: Path, run: Path) -> list[str]:
+    found = []
+    for prediction in read_predictions(run / "predictions" / "test.jsonl"):
         image = str(made / "data" / "images" / f"{prediction.id}.png")
         said = io.StringIO()
         with contextlib.redirect_stdout(said):
             exec(lines.replace("image.png", image), {})
-        assert said.getvalue().strip() == prediction.caption
+        found.append(said.getvalue().strip())
+    return found
+
+
+def written(run: Path) -> list[str]:
+    return [one.caption for one in read_predictions(run / "predictions" / "test.jsonl")]
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        ["decode.repetition_penalty=2.0", "decode.num_beams=1", "decode.max_new_tokens=9"],
+        ["decode.min_new_tokens=9", "decode.length_penalty=-4.0", "decode.max_new_tokens=12"],
+        ["decode.no_repeat_ngram_size=1", "decode.num_captions=2", "decode.max_new_tokens=11"],
+    ],
+)
+def test_the_lines_of_a_local_card_find_the_weights_and_know_every_setting(
+    run: Path, made: Path, monkeypatch: pytest.MonkeyPatch, changed: list[str]
+) -> None:
+    """The settings of `caption`, which may be others than the training's, as they stand."""
+    monkeypatch.chdir(run.parent)
+    before = written(run)
+    medblip.caption(run, made / "data", device="cpu", overrides=changed, force=True)
+    assert written(run) != before
+    text = model_card(run)
+    plain, ours = lines_of(text)
+    assert "'run/checkpoints/best'" in plain
+    assert str(run.parent) not in text
+    assert spoken(plain, made, run) == written(run)
+    told = [json.loads(one)["caption"] for one in spoken(ours, made, run)]
+    assert told == written(run)
+
+
+def test_what_transformers_has_no_setting_for_is_said(run: Path) -> None:
+    record = run / "predictions" / "test.json"
+    decode = json.loads(record.read_text())["decode"] | {
+        "num_beams": 1, "sample": True, "top_k": 7, "temperature": 0.5, "num_captions": 3,
+        "seed": 5, "precision": "bf16",
+    }  # fmt: skip
+    change(record, decode=decode)
+    assert "| `decode.num_beams` | 1 |" in section(model_card(run), "Recipe")
+    text = section(model_card(run), "How to use it")
+    assert "num_beams=1, max_new_tokens=8, do_sample=True, temperature=0.5, top_k=7)" in text
+    assert "words an image otherwise at each call" in text
+    assert "the likeliest of 3 draws" in text
+    assert "written in bf16" in text
+    for one in ("sample=true", "seed=5", 'precision="bf16"', "top_k=7", "temperature=0.5"):
+        assert f"decode.{one}" in text
+
+
+def test_the_prompt_is_that_of_the_captions(run: Path) -> None:
+    assert "| prompt | none |" in model_card(run)
+    change(run / "predictions" / "test.json", prompt="a picture of")
+    text = model_card(run)
+    assert "| prompt | 'a picture of' |" in text
+    assert "text='a picture of'" in text
+    shutil.rmtree(run / "checkpoints")  # a captioner as it is
+    assert "| prompt | 'a picture of' |" in model_card(run)
 
 
 def test_adapters_need_medblip(run: Path) -> None:

@@ -20,6 +20,7 @@ from medblip.data.card import MARK
 from medblip.errors import CheckpointError, ConfigError, HubError, MedblipError, RunError
 from medblip.schema import read_predictions
 from medblip.stages.push import upload
+from medblip.stages.push.scores import published_scores
 
 NAME = "ann/captioner"
 #: huggingface_hub's own call of its HTTP client
@@ -60,7 +61,9 @@ def bytes_of(run: Path) -> dict[str, bytes]:
     best = run / "checkpoints" / "best"
     found = {p.relative_to(best).as_posix(): p.read_bytes() for p in best.rglob("*") if p.is_file()}
     del found["COMPLETE"]
-    return found | {"scores/test.json": (run / "scores" / "test.json").read_bytes()}
+    scores = json.loads((run / "scores" / "test.json").read_text())
+    told = {"schema_version": 1} | published_scores(scores)
+    return found | {"scores/test.json": (json.dumps(told, indent=1) + "\n").encode()}
 
 
 def uploads(hub: UploadHub) -> int:
@@ -93,6 +96,36 @@ def test_what_arrives_is_what_the_run_has(run: Path, hub: UploadHub) -> None:
     assert done.files["model.safetensors"] == len(there["model.safetensors"])
     sent = b"".join(json.dumps(body).encode() for bodies in hub.posted.values() for body in bodies)
     assert str(run.parent).encode() not in sent  # no path of this machine either
+
+
+def test_no_id_and_no_piece_of_a_caption_leaves(run: Path, hub: UploadHub, made: Path) -> None:
+    """An id is a file name, which may be a patient's; `clinical` names images and their words."""
+    file = run / "scores" / "test.json"
+    scores = json.loads(file.read_text())
+    assert scores["clinical"]["missed"]
+    secret = "MUELLER_HANS_1950-01-54"
+    for kind in ("missed", "hallucinations"):
+        scores["clinical"][kind].append(
+            {"kind": "wrong-severity", "name": secret, "count": 1, "ids": [secret]}
+        )
+    scores |= {"unavailable": {"BERTScore": f"no /data/{secret}"}, "notes": [secret],
+               "failed": {secret: 1}, "later": secret}  # fmt: skip
+    scores["clinical"] |= {"later": {secret: 1}}
+    scores["metrics"]["BLEU-1"]["worst"] = secret
+    scores["clinical"]["totals"]["side"]["worst"] = secret
+    file.write_text(json.dumps(scores))
+    medblip.push(run, NAME)
+    told = json.loads(hub.files(NAME)["scores/test.json"])
+    assert secret not in json.dumps(told)
+    ids = [row["id"] for row in map(json.loads, (made / "data" / "manifest.jsonl").open())]
+    sent = b"".join(data for name, data in hub.files(NAME).items() if name.startswith("scores/"))
+    assert [one for one in ids if f'"{one}"'.encode() in sent] == []
+    del scores["metrics"]["BLEU-1"]["worst"], scores["clinical"]["totals"]["side"]["worst"]
+    for part in ("split", "n", "protocol", "metrics", "degeneration"):
+        assert told[part] == scores[part], part  # and what is told is told as it is
+    for part in ("totals", "statements"):
+        assert told["clinical"][part] == scores["clinical"][part]
+    assert set(told["clinical"]) == {"totals", "statements"}
 
 
 def test_a_large_file_goes_in_parts(run: Path, hub: UploadHub) -> None:
@@ -370,6 +403,26 @@ def test_of_a_run_without_checksums_what_the_files_tell_is_read(
     medblip.push(run, NAME, dry_run=True)
     damage(run, how)
     refused(run, kind=CheckpointError)
+
+
+@pytest.mark.parametrize("name", ["patients.txt", "captions.json", "notes.jinja", "x.safetensors"])
+def test_of_a_run_without_checksums_only_what_a_captioner_is_saved_as_leaves(
+    run: Path, hub: UploadHub, name: str
+) -> None:
+    best = run / "checkpoints" / "best"
+    (best / "COMPLETE").unlink()
+    if name.endswith("safetensors"):
+        shutil.copy(best / "model.safetensors", best / name)
+    else:
+        (best / name).write_text("[]")
+    assert f"got: {name}" in " ".join(refused(run, kind=CheckpointError).split())
+    (best / name).unlink()
+    (best / "qformer_tokenizer").mkdir()
+    for saved in ("vocab.txt", "qformer_tokenizer/vocab.txt", "special_tokens_map.json",
+                  "spiece.model", "chat_template.jinja", "bottlenecks.safetensors"):  # fmt: skip
+        source = best / ("model.safetensors" if saved.endswith("rs") else "config.json")
+        shutil.copy(source, best / saved)
+    assert "qformer_tokenizer/vocab.txt" in medblip.push(run, NAME, dry_run=True).files
 
 
 def test_an_unfinished_run_is_refused(run: Path, hub: UploadHub) -> None:

@@ -51,3 +51,16 @@ def test_the_lines_caption_as_medblip_does(name: str, tmp_path: Path) -> None:
     if name == "paligemma":  # six tokens of its tiny vocabulary are no letters yet
         return
     assert len({dataclasses.astuple(one)[1] for one in captions}) == 2  # the image matters
+
+
+def test_what_generation_config_would_do_otherwise_is_said() -> None:
+    """`generate` obeys the base model's generation_config.json; medblip has its own settings."""
+    stored = {"do_sample": True, "temperature": 0.6, "repetition_penalty": 1.5, "top_p": None}
+    assert "max_new_tokens=64, do_sample=False, repetition_penalty=1.0)" in snippet(
+        "x", "blip", "", {}, stored=stored
+    )
+    assert "max_new_tokens=64)" in snippet("x", "blip", "", {})
+    drawn = {"num_beams": 1, "sample": True, "temperature": 0.6}
+    assert "max_new_tokens=64, repetition_penalty=1.0, top_k=0)" in snippet(
+        "x", "blip", "", drawn, stored=stored
+    )

@@ -2,6 +2,7 @@
 
 stage.py     writes README.md; model_card and data_card return its text
 collect.py   what a run's files and its data set say
+compared.py  its paired tests and weak groups, as far as they are of its scores of today
 sections.py  the same in words
 front.py     the same as the hub's metadata
 groups.py    which groups of images it does worst on

@@ -15,6 +15,7 @@ from medblip.files import read_json
 from medblip.markdown import escape
 from medblip.rundir import RunDir
 from medblip.schema import SPLITS, iter_examples
+from medblip.stages.card.compared import Against, read_against
 
 __all__ = ["Material", "Source", "collect", "read_source"]
 
@@ -56,41 +57,41 @@ class Material:
 
     Args:
         name: Of the run, or the hub's `owner/name`.
+        place: What plain transformers loads: the hub's name, else the folder as seen from beside
+            the run.
         config: Content of config.json.
         environment: Of environment.json, else of the captions' record.
         trained: Of train.json; empty where nothing was trained, or not to its end.
         trainable: Of trainable.json.
         network: Of checkpoints/best/config.json.
         own: Of checkpoints/best/medblip.json.
+        generation: Of checkpoints/best/generation_config.json.
         chats: Whether the saved processor has a template for conversations.
         split: Whose scores these are; None: there are none.
         scores: Of scores/<split>.json.
         captioned: Of predictions/<split>.json.
-        tests: Rows of comparison.json about this run, as it against another, whichever was the
-            baseline.
-        weakest: Its groups of images that score below the whole, of the same file.
+        against: What a comparison says of it.
         truth: Of maps/<split>.faithfulness.json: whether attention maps say anything.
-        compared: What else comparison.json says.
         data: The data set of the training.
         scored_on: Name of the data set whose images were captioned.
         missing: What a reader might expect and does not find, in words.
     """
 
     name: str
+    place: str
     config: dict[str, Any]
     environment: dict[str, Any]
     trained: dict[str, Any]
     trainable: dict[str, Any]
     network: dict[str, Any]
     own: dict[str, Any]
+    generation: dict[str, Any]
     chats: bool
     split: str | None
     scores: dict[str, Any]
     captioned: dict[str, Any]
-    tests: list[dict[str, Any]]
-    weakest: list[dict[str, Any]]
+    against: Against
     truth: dict[str, Any]
-    compared: dict[str, Any]
     data: Source
     scored_on: str
     missing: list[str]
@@ -99,6 +100,17 @@ class Material:
     def adapted(self) -> bool:
         """Whether bottleneck adapters lie beside the network: plain transformers ignores them."""
         return "adapter" in self.own
+
+    @property
+    def prompt(self) -> str:
+        """Prompt of the captions, else of the training."""
+        said = self.captioned.get("prompt")
+        return str(self.own.get("prompt", "") if said is None else said)
+
+    @property
+    def decode(self) -> dict[str, Any]:
+        """Settings that the captions were written with, else those of the run."""
+        return dict(self.config.get("decode") or {}) | dict(self.captioned.get("decode") or {})
 
 
 def collect(
@@ -116,7 +128,8 @@ def collect(
         name: As the hub calls it; None: the folder's.
         data: Where its data set is now; None: where it was.
         split: Whose scores; None: the first of test, validation, train that has any.
-        comparison: JSON file of `compare`; None: `comparison.json` beside the run, if it is there.
+        comparison: JSON file of `compare`; None: that of the study that the run is part of, else
+            `comparison.json` beside the run, if it is there.
 
     Raises:
         RunError: There is no run, no such scores, or a file is damaged.
@@ -133,20 +146,22 @@ def collect(
     chosen = _split(run, split)
     config = _json(run.config)
     captioned = _json(run.predictions(chosen or "test").with_suffix(".json"))
-    compared = _compared(run, chosen, comparison)
-    weakest = [row for row in compared.get("weakest", []) if _is_called(run, row["system"])]
+    scores = _json(run.scores(chosen)) if chosen else {}
     truth = _json(run.maps(chosen or "test").with_suffix(".faithfulness.json"))
     root = data or _recorded_data(config, captioned)
     source = read_source(root, str(_json(run.path / "data.json").get("manifest", "")))
+    called = run.path.resolve().name
+    best = run.checkpoint
     found = Material(
-        name=name or run.path.resolve().name, config=config,
+        name=name or called, config=config,
+        place=name or f"{called}/{best.relative_to(run.path).as_posix()}",
         environment=_json(run.environment) or captioned.get("environment", {}),
         trained=_json(run.completion), trainable=_json(run.trainable),
-        network=_json(run.checkpoint / "config.json", versioned=False),
-        own=_json(run.checkpoint / "medblip.json"), chats=_chats(run.checkpoint), split=chosen,
-        scores=_json(run.scores(chosen)) if chosen else {}, captioned=captioned,
-        tests=_tests(run, compared.get("rows", [])), compared=compared,
-        weakest=weakest, truth=truth, data=source, missing=[],
+        network=_json(best / "config.json", versioned=False), own=_json(best / "medblip.json"),
+        generation=_json(best / "generation_config.json", versioned=False), chats=_chats(best),
+        split=chosen,
+        scores=scores, captioned=captioned,
+        against=read_against(run, chosen, scores, comparison), truth=truth, data=source, missing=[],
         scored_on=_scored_on(captioned, config, source),
     )  # fmt: skip
     found.missing.extend(_missing(found, run))
@@ -234,41 +249,6 @@ def _is_synthetic(stats: dict[str, Any]) -> bool:
     return {"seed", "modalities"} <= stats.keys()
 
 
-def _compared(run: RunDir, split: str | None, comparison: Path | None) -> dict[str, Any]:
-    """Return the comparison with other systems on the same split, or {}."""
-    file = comparison or run.path.resolve().parent / "comparison.json"
-    record = read_json(file) if comparison or file.exists() else {}
-    return record if record.get("split") == split else {}
-
-
-def _is_called(run: RunDir, name: str) -> bool:
-    """Whether `compare` calls the run so: by as many of its path's last parts as tell it apart."""
-    parts = name.split("/")
-    return list(run.path.resolve().parts[-len(parts) :]) == parts
-
-
-def _tests(run: RunDir, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return the tests of the run against others; where it is the baseline, with the sign turned.
-
-    A paired test has two sides, and its p is that of both.
-    """
-    found = []
-    for row in rows:
-        if _is_called(run, row["system"]):
-            found.append(row)
-        elif _is_called(run, row["baseline"]):
-            low, high = row["ci"]
-            found.append(
-                row
-                | {
-                    "system": row["baseline"], "baseline": row["system"],
-                    "value": row["baseline_value"], "baseline_value": row["value"],
-                    "difference": 0.0 - row["difference"], "ci": [0.0 - high, 0.0 - low],
-                }
-            )  # fmt: skip
-    return found
-
-
 def _missing(found: Material, run: RunDir) -> list[str]:
     lines = []
     if not found.trained:
@@ -280,8 +260,11 @@ def _missing(found: Material, run: RunDir) -> list[str]:
         lines.append(f"counts and licences of the training data: {found.data.why_not}")
     elif found.data.checked is None:
         lines.append("a check of the data (leaks, damage): `medblip data check` was not run")
-    if not found.tests:
-        lines.append(f"paired tests against another system: {_untested(found.compared)}")
+    against = found.against
+    if not against.tests:
+        lines.append(f"paired tests against another system: {against.why_none}")
+    if against.stale:
+        lines.append(f"{against.stale} rows of the comparison: they are of other scores than these")
     if not run.maps(found.split or "test").exists():
         lines.append("attention maps: `medblip explain` was not run")
     if found.trained.get("energy_wh") is None:
@@ -291,14 +274,6 @@ def _missing(found: Material, run: RunDir) -> list[str]:
         for part, why in found.scores.get("unavailable", {}).items()
     ]
     return lines
-
-
-def _untested(compared: dict[str, Any]) -> str:
-    rows = compared.get("rows", [])
-    names = dict.fromkeys(row[side] for row in rows for side in ("baseline", "system"))
-    if not names:
-        return "there is no comparison of this run"
-    return f"the comparison there is names other systems ({escape(', '.join(names))})"
 
 
 def _json(path: Path, *, versioned: bool = True) -> dict[str, Any]:

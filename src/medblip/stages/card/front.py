@@ -15,7 +15,7 @@ from medblip.models.known import KNOWN
 from medblip.stages.card.collect import Material
 from medblip.stages.card.kinds import FEW, images_stating, unstated
 
-__all__ = ["Base", "base_of", "metadata"]
+__all__ = ["Base", "base_of", "interval_of", "metadata"]
 
 #: Beginning of one of our metrics' names -> the hub's name of it, where it has one.
 _HUB_METRICS = {
@@ -136,12 +136,17 @@ def _index(found: Material, data: str | None) -> dict[str, Any]:
     }
 
 
+def interval_of(score: dict[str, Any]) -> list[float] | None:
+    """Return the interval of a score; None where none was computed, whatever stands there."""
+    return None if "|ci:none" in f"|{score['signature']}" else list(score["ci"])
+
+
 def _args(scores: dict[str, Any], name: str) -> dict[str, Any]:
     """Return interval, images that count and signature; no interval of a handful of statements."""
     score, stating = scores["metrics"][name], images_stating(scores, name)
-    few = stating is not None and stating < FEW
+    few, interval = stating is not None and stating < FEW, interval_of(score)
     return {
-        **({} if few else {"interval_95": list(score["ci"])}),
+        **({} if few or interval is None else {"interval_95": interval}),
         "images": score["n"] if stating is None else stating,
         "signature": score["signature"],
     }

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from medblip.data.card import findings
 from medblip.markdown import code, escape, table
 from medblip.stages.card.collect import Material
-from medblip.stages.card.front import base_of
+from medblip.stages.card.front import base_of, interval_of
 from medblip.stages.card.groups import weak_groups
 from medblip.stages.card.kinds import FEW, images_stating, unstated
-from medblip.stages.card.usage import family_name, snippet
+from medblip.stages.card.usage import family_name, overrides, snippet, unlike
 
 __all__ = ["SECTIONS", "introduction"]
 
@@ -58,7 +57,7 @@ def about(found: Material) -> list[str]:
         ("its licence", escape(base.licence) if base.licence else "not known here: see its page"),
         ("parameters", _count(found.trained.get("parameters_total"))),
         ("of them trained", _count(found.trained.get("parameters_trainable"))),
-        ("prompt", escape(repr(found.own["prompt"])) if found.own.get("prompt") else "none"),
+        ("prompt", escape(repr(found.prompt)) if found.prompt else "none"),
         ("adapters", "bottlenecks beside the network: only medblip loads them"
          if found.adapted else ""),
     ]  # fmt: skip
@@ -89,18 +88,30 @@ def data(found: Material) -> list[str]:
     if rejects:
         told = ", ".join(f"{escape(why)} {count}" for why, count in rejects.items())
         lines += ["", f"Left out by preparation: {told}."]
-    return [*lines, "", "Looked for in it:", "", *findings(source.checked)]
+    return [*lines, "", "Looked for in it:", "", *_looked_for(source.checked)]
+
+
+def _looked_for(checked: dict[str, Any] | None) -> list[str]:
+    """Return what `medblip data check` found, leaks first; what to do of it is the owner's."""
+    if checked is None:
+        return ["Not checked for damage, leaks between splits, cut captions and text burnt into "
+                "pixels."]  # fmt: skip
+    found = sorted(checked["findings"], key=lambda one: not one.get("leak"))
+    if not found:
+        return ["`medblip data check` found nothing."]
+    rows = [(one["level"], escape(one["what"]), str(one["count"])) for one in found]
+    return table(("level", "found", "how many"), rows)[1:]
 
 
 def recipe(found: Material) -> list[str]:
     """How it was trained and how it writes."""
     if not found.config:
         return ["## Recipe", "", "Not recorded."]
+    settings = found.config | {"decode": found.decode}
     rows = [
-        (code(f"{section}.{key}"), escape(found.config[section][key]))
+        (code(f"{section}.{key}"), escape(settings[section][key]))
         for section, key in _RECIPE
-        if found.config.get(section, {}).get(key) is not None
-        and (found.trained or section == "decode")
+        if settings.get(section, {}).get(key) is not None and (found.trained or section == "decode")
     ]
     lines = ["## Recipe", *table(("setting", "value"), rows)]
     if found.trained:
@@ -135,13 +146,13 @@ def results(found: Material) -> list[str]:
         f"{escape(found.scored_on or 'a data set that is not recorded')}.",
         *table(("metric", "value", "95 % interval", "images"), rows),
     ]
-    if found.tests:
+    if found.against.tests:
         tests = [(escape(r["baseline"]), escape(r["metric"]), f"{r['difference']:+.4f}",
                  f"[{r['ci'][0]:+.4f}, {r['ci'][1]:+.4f}]", _p(r["p_holm"]))
-                for r in found.tests]  # fmt: skip
+                for r in found.against.tests]  # fmt: skip
         lines += ["", f"Against other systems on the same images "
-                  f"({escape(found.compared.get('test', ''))}; "
-                  f"{escape(found.compared.get('correction', ''))}):"]  # fmt: skip
+                  f"({escape(found.against.test)}; "
+                  f"{escape(found.against.correction)}):"]  # fmt: skip
         lines += table(("against", "metric", "difference", "95 % interval", "p, corrected"), tests)
     lines += ["", "How each was computed:", ""]
     return [*lines, *(f"- {code(score['signature'])}" for score in metrics.values())]
@@ -219,6 +230,7 @@ def limits(found: Material) -> list[str]:
         "For research on image captioning: to compare methods, to study errors. Not for diagnosis, "
         "triage, treatment or any decision about a patient, with or without a reader.",
         "",
+        *_drawn(found),
         f"- The commonest errors of the audit, per 100 captions: {told}."
         if told
         else "- Which errors it makes is not known here: no audit found any, or there was none.",
@@ -229,27 +241,40 @@ def limits(found: Material) -> list[str]:
         "- Where a decoder looks (attention) is not why it says what it says.",
     ]
     lines += [f"- {escape(sentence, 400)}" for sentence in found.truth.get("conclusions", [])]
-    lines += weak_groups(found.weakest)
-    if found.trained and found.data.synthetic:
-        lines.append("- Trained on drawn phantoms: it has never seen a patient's image.")
-    return lines
+    return lines + weak_groups(found.against.weakest)
+
+
+def _drawn(found: Material) -> list[str]:
+    """Return what a reader must know before all else, if the images are drawn."""
+    if not found.data.synthetic:
+        return []
+    if found.trained:
+        return ["- **Trained on drawn phantoms: it has never seen a patient's image.** No score "
+                "here says how well it captions one."]  # fmt: skip
+    return ["- **Scored on drawn phantoms, not on patients' images.** No score here says how well "
+            "it captions one."]  # fmt: skip
 
 
 def usage(found: Material) -> list[str]:
     """How to call it."""
     if not found.network:
         return ["## How to use it", "", "The run has no checkpoint of its own."]
-    family, where = str(found.network.get("model_type", "")), found.name
-    prompt = str(found.own.get("prompt", ""))
+    family = str(found.network.get("model_type", ""))
     lines = ["## How to use it", ""]
+    if found.place != found.name:
+        lines += [f"Where the folder {code(found.name)} lies:", ""]
     if found.adapted:
         lines += ["Plain transformers loads the network without its adapters; use medblip.", ""]
     else:
-        text = snippet(where, family, prompt, found.config.get("decode") or {}, chats=found.chats)
+        text = snippet(found.place, family, found.prompt, found.decode, chats=found.chats,
+                       stored=found.generation)  # fmt: skip
         lines += ["```python", text, "```", ""]
+        lines += [f"{line}\n" for line in unlike(found.decode)]
+    changed = overrides(found.decode)
+    more = f", overrides={changed}" if changed else ""
     return [
         *lines, "```python", "import medblip", "",
-        f'medblip.caption({where!r}, images=["image.png"])', "```",
+        f'medblip.caption({found.name!r}, images=["image.png"]{more})', "```",
     ]  # fmt: skip
 
 
@@ -291,7 +316,8 @@ def _p(value: float) -> str:
 
 def _interval(score: dict[str, Any], factor: float = 1, digits: int = 4) -> str:
     """Return the interval; a dash where none was computed."""
-    if "|ci:none" in f"|{score['signature']}":
+    ends = interval_of(score)
+    if ends is None:
         return "-"
-    low, high = (factor * end for end in score["ci"])
+    low, high = (factor * end for end in ends)
     return f"[{low:.{digits}f}, {high:.{digits}f}]"

@@ -52,7 +52,8 @@ def card(
         data: Where the data set of the run is now; None: where it was.
         split: Whose scores a model card shows; None: the first of test, validation, train that has
             any.
-        comparison: JSON file of `compare`; None: `comparison.json` beside the run.
+        comparison: JSON file of `compare`; None: that of the run's study, else `comparison.json`
+            beside the run.
         licence: Of the weights, as the hub names licences; None: the base model's.
         out: File; None: `README.md` in the run or the data set.
         force: Replace a file that is no card of ours.

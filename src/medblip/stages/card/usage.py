@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
 from typing import Any
 
-__all__ = ["family_name", "snippet"]
+from medblip.config import DecodeConfig
+
+__all__ = ["family_name", "overrides", "snippet", "unlike"]
 
 #: `model_type` -> the network that asks a Q-Former, as transformers names it.
 _QFORMERS = {
     "blip-2": "Blip2ForConditionalGeneration",
     "instructblip": "InstructBlipForConditionalGeneration",
 }
+#: What `generate` does where neither the call nor generation_config.json says anything.
+_STOCK = {
+    "do_sample": False, "min_new_tokens": 0, "repetition_penalty": 1.0, "no_repeat_ngram_size": 0,
+    "length_penalty": 1.0, "early_stopping": False, "temperature": 1.0, "top_k": 50, "top_p": 1.0,
+}  # fmt: skip
+#: Settings of `[decode]` that change no caption: how many are computed at a time, and are kept.
+_SILENT = {"batch_size", "num_captions"}
 _NAMES = {
     "blip": "BLIP", "blip-2": "BLIP-2", "instructblip": "InstructBLIP",
     "vision-encoder-decoder": "vision encoder and text decoder",
@@ -22,9 +33,38 @@ def family_name(model_type: str) -> str:
     return _NAMES.get(model_type, model_type)
 
 
+def overrides(decode: dict[str, Any]) -> list[str]:
+    """Return the settings that medblip would not take by itself, as its `overrides`."""
+    usual = dataclasses.asdict(DecodeConfig())
+    return [
+        f"decode.{key}={json.dumps(value)}"
+        for key, value in decode.items()
+        if key in usual and key not in _SILENT and value != usual[key]
+    ]
+
+
+def unlike(decode: dict[str, Any]) -> list[str]:
+    """Return, in words, what of the settings transformers has no setting for."""
+    found = []
+    if decode.get("sample"):
+        found.append(
+            "The captions that were scored are drawn: medblip's draws are decided by `decode.seed` "
+            "and the image's id. Plain transformers has no such setting, and words an image "
+            "otherwise at each call."
+        )
+        if decode.get("num_captions", 1) > 1:
+            found.append(f"The caption is the likeliest of {int(decode['num_captions'])} draws; "
+                         "the lines for plain transformers draw one.")  # fmt: skip
+    if decode.get("precision") == "bf16":
+        found.append("They were written in bf16; the lines for plain transformers compute in fp32, "
+                     "and word some captions otherwise.")  # fmt: skip
+    return found
+
+
 def snippet(
-    where: str, model_type: str, prompt: str, decode: dict[str, Any], *, chats: bool = True
-) -> str:
+    where: str, model_type: str, prompt: str, decode: dict[str, Any], *, chats: bool = True,
+    stored: dict[str, Any] | None = None,
+) -> str:  # fmt: skip
     """Return Python that captions `image.png`.
 
     Args:
@@ -33,9 +73,9 @@ def snippet(
         prompt: That it was trained with.
         decode: The run's decoding settings.
         chats: Whether its processor has a template for conversations; base models have none.
+        stored: Content of generation_config.json, which `generate` obeys and medblip does not.
     """
-    options = f"num_beams={int(decode.get('num_beams', 3))}, " \
-              f"max_new_tokens={int(decode.get('max_new_tokens', 64))}"  # fmt: skip
+    options = _options(decode, stored or {})
     if model_type == "vision-encoder-decoder":
         return _encoder_decoder(where, options)
     if model_type in _QFORMERS:
@@ -54,6 +94,24 @@ def snippet(
             "print(processor.decode(ids[0], skip_special_tokens=True))",
         ])  # fmt: skip
     return _conversation(where, prompt, options, chats)
+
+
+def _options(decode: dict[str, Any], stored: dict[str, Any]) -> str:
+    """Return the arguments of `generate`: every setting that it would not take by itself."""
+    given = dataclasses.asdict(DecodeConfig()) | decode
+    how = {
+        "do_sample": given["sample"], "min_new_tokens": given["min_new_tokens"],
+        "repetition_penalty": given["repetition_penalty"],
+        "no_repeat_ngram_size": given["no_repeat_ngram_size"],
+    }  # fmt: skip
+    if given["num_beams"] > 1:
+        how |= {"length_penalty": given["length_penalty"], "early_stopping": False}
+    if given["sample"]:
+        how |= {key: given[key] for key in ("temperature", "top_k", "top_p")}
+    by_itself = _STOCK | {key: value for key, value in stored.items() if value is not None}
+    always = {key: int(given[key]) for key in ("num_beams", "max_new_tokens")}
+    more = {key: value for key, value in how.items() if value != by_itself[key]}
+    return ", ".join(f"{key}={value!r}" for key, value in (always | more).items())
 
 
 def _conversation(where: str, prompt: str, options: str, chats: bool) -> str:

@@ -1,4 +1,4 @@
-"""Which files of a run may leave this machine: its captioner, whole and as written; its scores.
+"""Which files of a run may leave this machine: its captioner, whole and as written.
 
 Nothing that runs code when it is loaded (pickles, Python files), and no path, image or caption.
 """
@@ -8,17 +8,26 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import re
 from pathlib import Path
 
 from medblip.checkpoint import verify
 from medblip.errors import CheckpointError, RunError, explain
 from medblip.rundir import RunDir
-from medblip.schema import SPLITS
 
-__all__ = ["Item", "captioner_files", "read_item", "score_files"]
+__all__ = ["Item", "captioner_files", "read_item", "text_item"]
 
 #: Settings, vocabularies, chat templates, weights: what transformers saves. All are data.
 _ENDINGS = (".json", ".safetensors", ".txt", ".model", ".jinja")
+#: Their names, for a run without checksums: whatever else lies there may be notes on patients.
+_SAVED = re.compile(
+    r"(config|generation_config|(pre|image_|video_pre)?processor_config|medblip)\.json"
+    r"|(qformer_tokenizer/)?(tokenizer|tokenizer_config|special_tokens_map|added_tokens|vocab)\.json"
+    r"|(qformer_tokenizer/)?(vocab|merges)\.txt"
+    r"|(qformer_tokenizer/)?(tokenizer|spiece|sentencepiece(\.bpe)?)\.model"
+    r"|chat_template\.(json|jinja)|(additional_)?chat_templates/\w+\.jinja"
+    r"|model(-\d+-of-\d+)?\.safetensors|model\.safetensors\.index\.json|bottlenecks\.safetensors"
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,6 +63,12 @@ def read_item(path: str, file: Path) -> Item:
     return Item(path, file, file.stat().st_size)
 
 
+def text_item(path: str, text: str) -> Item:
+    """Return a text as a file of the repository."""
+    content = text.encode()
+    return Item(path, content, len(content))
+
+
 def captioner_files(run: RunDir) -> list[Item]:
     """Return the files of `checkpoints/best`, after a look at each.
 
@@ -76,14 +91,17 @@ def captioner_files(run: RunDir) -> list[Item]:
         for path in sorted(best.rglob("*"))
         if not path.is_dir() and path.relative_to(best).as_posix() != "COMPLETE"
     }
+    sealed = (best / "COMPLETE").exists()  # its list of files is checked below
     foreign = [name for name, path in files.items()
-               if path.suffix not in _ENDINGS or path.is_symlink()]  # fmt: skip
+               if path.suffix not in _ENDINGS or path.is_symlink()
+               or not (sealed or _SAVED.fullmatch(name))]  # fmt: skip
     if foreign:
         raise CheckpointError(
             explain(
                 f"{best} holds files that are not published",
                 got=", ".join(foreign[:5]),
-                expected=f"regular files that end with {', '.join(_ENDINGS)}: no pickle, no code",
+                expected=f"regular files that end with {', '.join(_ENDINGS)}: no pickle, no code; "
+                "without training's list of checksums, names that a captioner is saved under",
                 do="take them away, or save the captioner again as safetensors",
             )
         )
@@ -98,12 +116,6 @@ def captioner_files(run: RunDir) -> list[Item]:
             )
         )
     return [read_item(name, path) for name, path in files.items()]
-
-
-def score_files(run: RunDir) -> list[Item]:
-    """Return the scores of every split that has some."""
-    there = [(split, run.scores(split)) for split in SPLITS if run.scores(split).exists()]
-    return [read_item(f"scores/{split}.json", file) for split, file in there]
 
 
 def _fault(best: Path, names: set[str]) -> str | None:

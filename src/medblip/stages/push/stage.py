@@ -10,7 +10,8 @@ from medblip.data.card import MARK
 from medblip.errors import ConfigError, explain
 from medblip.rundir import RunDir
 from medblip.stages.card.stage import data_card, model_card
-from medblip.stages.push.parcel import Item, captioner_files, score_files
+from medblip.stages.push.parcel import Item, captioner_files, text_item
+from medblip.stages.push.scores import score_texts
 from medblip.stages.push.upload import send
 
 __all__ = ["Pushed", "push"]
@@ -67,7 +68,8 @@ def push(
         repo_id: `owner/name` on the hub (`HF_ENDPOINT`); made if it is not there.
         data: Where the run's data set is now, for the card; None: where it was.
         split: Whose scores the card shows; None: the first of test, validation, train that has any.
-        comparison: JSON file of `compare`, for the card; None: `comparison.json` beside the run.
+        comparison: JSON file of `compare`, for the card; None: that of the run's study, else
+            `comparison.json` beside the run.
         licence: Of the weights, as the hub names licences; None: the base model's.
         private: Make a private repository, and refuse one that is public.
         revision: Branch.
@@ -96,10 +98,11 @@ def push(
         items: list[Item] = []
     else:
         kind, run = "model", RunDir(root)
-        items = [*captioner_files(run), *score_files(run)]
+        items = captioner_files(run)
+        items += [text_item(path, text) for path, text in score_texts(run).items()]
         card = model_card(run.path, name=repo_id, data=data, split=split, comparison=comparison,
                           licence=licence)  # fmt: skip
-    items.append(Item("README.md", card.encode(), len(card.encode())))
+    items.append(text_item("README.md", card))
     items.sort(key=lambda item: item.path)
     files = {item.path: item.size for item in items}
     if dry_run:
