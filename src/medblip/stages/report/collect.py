@@ -23,7 +23,6 @@ __all__ = [
     "data_root",
     "find_split",
     "gallery_ids",
-    "read_comparison",
     "read_split",
     "read_system",
     "read_systems",
@@ -176,26 +175,6 @@ def _maps(
         if captions.get(image["id"]) == image["caption"]:
             found[str(image["id"])] = image
     return found, (int(rows), int(columns))
-
-
-def read_comparison(path: Path, split: str, systems: Sequence[System]) -> dict[str, Any]:
-    """Read the paired tests and keep those of `systems`.
-
-    Raises:
-        RunError: They were made on another split.
-    """
-    compared = read_json(path)
-    if compared["split"] != split:
-        raise RunError(
-            explain(
-                f"{path} does not belong to this page",
-                got=f"tests on the {compared['split']} split",
-                expected=f"tests on the {split} split",
-                do=f"run `medblip compare --split {split}` first",
-            )
-        )
-    names = {system.name for system in systems}
-    return compared | {"rows": [row for row in compared["rows"] if row["system"] in names]}
 
 
 def data_root(system: System) -> Path:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from medblip.errors import ConfigError, explain
+from medblip.errors import ConfigError, RunError, explain
 from medblip.files import write_bytes, write_text
 from medblip.stages.report.contents import Contents, gather
 from medblip.stages.report.csvs import csv_text
@@ -75,6 +75,15 @@ def report(
             explain("unknown format", got=format, expected=", ".join(FORMATS), do="choose one")
         )
     named = [Path(path) for path in ([runs] if isinstance(runs, str | Path) else runs)]
+    if not named:
+        raise RunError(
+            explain(
+                "nothing to report",
+                got="no run directory",
+                expected="one or more that were captioned and evaluated",
+                do="name them",
+            )
+        )
     found = opened(named)
     contents = gather(
         found.runs,
