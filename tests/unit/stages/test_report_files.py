@@ -9,9 +9,11 @@ from typing import Any
 import pytest
 from report_files import NAMES, write_all, write_runs
 
-from medblip.errors import RunError
+from medblip.errors import ConfigError, RunError
 from medblip.rundir import RunDir
 from medblip.stages.report import report
+from medblip.stages.report.outputs import TABLE_NAMES
+from medblip.stages.report.outputs import _written as written_files
 
 
 def rescore(run: Path, metric: str, value: float) -> None:
@@ -79,3 +81,82 @@ def test_a_foreign_json_file_is_refused_in_words(
         build(tmp_path, **(files | {option: wrong}))
     for part in ("got:", "expected:", "do:", f"--{option}"):
         assert part in str(caught.value)
+
+
+@pytest.mark.parametrize("form", ["html", "pdf-ready"])
+def test_a_file_of_the_user_is_not_replaced_by_a_page(tmp_path: Path, form: str) -> None:
+    write_runs(tmp_path)
+    mine = tmp_path / "mine.txt"
+    mine.write_text("mine")
+    with pytest.raises(ConfigError, match=r"mine\.txt is taken") as caught:
+        build(tmp_path, "full", out=mine, format=form)
+    for part in ("got:", "expected:", "name another --out"):
+        assert part in str(caught.value)
+    assert mine.read_text() == "mine"
+    page = build(tmp_path, "full", out=tmp_path / "page.html", format=form)
+    assert build(tmp_path, "lora", out=page, format=form) == page  # an earlier report gives way
+    assert "lora" in page.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("form", "name"),
+    [("md", "report.md"), ("csv", "cost.csv"), ("csv", "scores-all.csv"), ("latex", "report.tex"),
+     ("latex", "methods.tex"), ("latex", "tables/scores.tex")],
+)  # fmt: skip
+def test_a_folder_with_files_of_the_user_is_refused(tmp_path: Path, form: str, name: str) -> None:
+    write_runs(tmp_path)
+    mine = tmp_path / "out" / name
+    mine.parent.mkdir(parents=True)
+    mine.write_text("mine")
+    with pytest.raises(ConfigError, match="is taken"):
+        build(tmp_path, "full", out=tmp_path / "out", format=form)
+    assert [path for path in (tmp_path / "out").rglob("*") if path.is_file()] == [mine]
+    assert mine.read_text() == "mine"
+
+
+@pytest.mark.parametrize("form", ["md", "csv", "latex"])
+def test_what_an_earlier_report_left_is_removed_and_nothing_else(
+    tmp_path: Path, form: str
+) -> None:  # fmt: skip
+    files = write_all(tmp_path)
+    out, fresh = tmp_path / "out", tmp_path / "fresh"
+    out.mkdir()
+    mine = {"notes.csv": "a,b\n", "notes.md": "mine\n", "tables.tex": "mine\n"}
+    for name, text in mine.items():
+        (out / name).write_text(text)
+    build(tmp_path, **(files | {"out": out, "format": form}))
+    build(tmp_path, "lora", out=out, format=form)
+    build(tmp_path, "lora", out=fresh, format=form)
+    found, expected = (
+        {path.relative_to(root).as_posix() for path in root.rglob("*") if path.is_file()}
+        for root in (out, fresh)
+    )
+    assert found == expected | set(mine)
+    for name in expected:
+        if not name.endswith(".pdf"):
+            assert (out / name).read_bytes() == (fresh / name).read_bytes()
+    for name, text in mine.items():
+        assert (out / name).read_text() == text
+
+
+def test_every_file_of_a_report_has_a_known_name(tmp_path: Path) -> None:
+    """A table or chart that is not listed could neither be refused nor removed."""
+    files = write_all(tmp_path)
+    for form in ("md", "csv", "latex"):
+        out = tmp_path / form
+        build(tmp_path, **(files | {"out": out, "format": form}))
+        written = {path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file()}
+        assert {path.relative_to(out).as_posix() for path in written_files(out, form)} == written
+    assert {path.stem for path in (tmp_path / "csv").iterdir()} == set(TABLE_NAMES)
+
+
+def test_an_interrupted_folder_can_be_written_again(tmp_path: Path) -> None:
+    write_runs(tmp_path)
+    for form in ("csv", "latex"):
+        out = tmp_path / form
+        build(tmp_path, "full", out=out, format=form)
+        first = {"csv": "scores-all.csv", "latex": "tables/scores.tex"}[form]
+        for path in written_files(out, form):
+            if path != out / first:
+                path.unlink()
+        build(tmp_path, "full", out=out, format=form)
