@@ -38,7 +38,7 @@ class System:
 
     Args:
         name: Name of the run directory.
-        scores: Content of scores/<split>.json.
+        scores: Content of scores/<split>.json; `ci` is None where none was computed.
         per_image: Image id -> metric -> value.
         captions: Image id -> caption.
         maps: Image id -> {words, maps} of the caption above; `grid` is their (rows, columns).
@@ -59,6 +59,11 @@ class System:
     cost: dict[str, Any]
     settings: dict[str, Any]
     view: str
+
+    @property
+    def intervals(self) -> bool:
+        """Whether any score of this run has an interval."""
+        return any(score["ci"] for score in self.scores["metrics"].values())
 
     @property
     def trained(self) -> bool:
@@ -124,7 +129,7 @@ def read_system(run: RunDir, split: str, name: str) -> System:
     curves = run.metrics.exists() and read_jsonl(run.metrics, tolerate_torn_tail=True)
     return System(
         name=name,
-        scores=read_json(run.scores(split)),
+        scores=_scores(run.scores(split)),
         per_image=per_image,
         captions=captions,
         maps=maps,
@@ -139,6 +144,21 @@ def read_system(run: RunDir, split: str, name: str) -> System:
         },
         view=_json(run.maps(split)).get("view", "in a view that was not recorded"),
     )
+
+
+def _scores(path: Path) -> dict[str, Any]:
+    """Return the scores; an interval that was not computed (`--resamples 0`) is None.
+
+    The file has the value as both ends then, which would read as perfect certainty.
+    """
+    record = read_json(path)
+    for score in record["metrics"].values():
+        if "|ci:none" in f"|{score['signature']}":
+            score["ci"] = None
+    if not any(score["ci"] for score in record["metrics"].values()):
+        for total in record.get("clinical", {}).get("totals", {}).values():
+            total["ci"] = None
+    return record
 
 
 def _json(path: Path) -> dict[str, Any]:

@@ -130,6 +130,7 @@ def _view(contents: Contents) -> dict[str, Any]:
         "n": best.scores["n"],
         "unequal": len({system.scores["n"] for system in systems}) > 1,
         "headline": HEADLINE,
+        "intervals": any(system.intervals for system in systems),
         "systems": systems,
         "best": best,
         "marks": system_marks(systems),
@@ -159,7 +160,7 @@ def _metrics(systems: Sequence[System]) -> list[dict[str, Any]]:
     for name in score_names(systems):
         scores = [s.scores["metrics"][name] for s in systems if name in s.scores["metrics"]]
         values = {score["value"] for score in scores}
-        top = max(score["ci"][1] for score in scores)
+        top = max(score["ci"][1] if score["ci"] else score["value"] for score in scores)
         columns.append(
             {
                 "name": name,

@@ -64,7 +64,8 @@ def pooled(maps: Any, grid: tuple[int, int], factor: int) -> NDArray[np.float64]
     values = np.asarray(maps, dtype=np.float64)
     rows, columns = grid[0] // factor, grid[1] // factor
     blocks = values.reshape(len(values), rows, factor, columns, factor)
-    return blocks.sum(axis=(2, 4)).reshape(len(values), rows * columns)
+    sums: NDArray[np.float64] = blocks.sum(axis=(2, 4))
+    return sums.reshape(len(values), rows * columns)
 
 
 def fit_maps(
