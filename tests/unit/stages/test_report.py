@@ -23,7 +23,7 @@ from medblip.rundir import RunDir
 from medblip.schema import Prediction, dump_jsonl
 from medblip.stages.report import report
 from medblip.stages.report.collect import choose_cases, gallery_ids, read_systems
-from medblip.stages.report.gallery import pack_maps
+from medblip.stages.report.wordmaps import pack_maps
 
 HOSTILE = 'a <script>alert(1)</script> </script><img src=x onerror=alert(2)> & \u2028 "quote" left'
 

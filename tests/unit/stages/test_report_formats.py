@@ -214,3 +214,37 @@ def test_markdown_has_no_links_and_no_html(tmp_path: Path) -> None:
     table = [line for line in words.splitlines() if line.startswith("|")]
     widths = {len(re.findall(r"(?<!\\)\|", line)) for line in table[:3]}
     assert len(widths) == 1
+
+
+@pytest.mark.parametrize("form", ["html", "md", "latex", "csv"])
+def test_where_no_interval_was_computed_none_is_shown(tmp_path: Path, form: str) -> None:
+    """`evaluate --resamples 0` stores the value as both ends, and `ci:none` in the signature."""
+    write_all(tmp_path)
+    for name in NAMES:
+        path = RunDir(tmp_path / name).scores("test")
+        record = read_json(path)
+        for metric, score in record["metrics"].items():
+            score |= {"ci": [score["value"]] * 2, "signature": f"{metric}|n:20|ci:none"}
+        for total in record["clinical"]["totals"].values():
+            total["ci"] = [total["value"]] * 2
+        write_json(path, record)
+    out = report([tmp_path / name for name in NAMES], data=tmp_path / "data",
+                 out=tmp_path / "out", format=form)  # fmt: skip
+    if form == "csv":
+        scores, whole, clinic = (
+            rows(out / f"{n}.csv") for n in ("scores", "scores-all", "clinical")
+        )
+        assert {(row["CIDEr-D low"], row["CIDEr-D high"]) for row in scores} == {("", "")}
+        assert {(row["low"], row["high"]) for row in whole} == {("", "")}
+        assert {row["side low"] for row in clinic} == {""}
+        assert float(scores[-1]["CIDEr-D"]) == pytest.approx(0.5234)
+        return
+    if form == "html":
+        text = Page(out.read_text(encoding="utf-8")).text
+    else:
+        files = [path for path in out.parent.rglob("*") if path.suffix in (".md", ".tex")]
+        text = "".join(path.read_text(encoding="utf-8") for path in files)
+    assert "0.523" in text
+    assert not re.search("0\\.523 (to|\N{EN DASH}) 0\\.523|0\\.600 to|bootstrap interval", text)
+    assert re.search("no intervals were computed", text, re.IGNORECASE)
+    assert "An interval says" not in text

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
 import re
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from report_files import NAMES, N, Page, write_all
 
@@ -17,7 +20,7 @@ from medblip.stages.report.clinical import clinical_card
 from medblip.stages.report.collect import Case, read_systems
 from medblip.stages.report.contents import gather
 from medblip.stages.report.curves import all_charts
-from medblip.stages.report.gallery import fit_maps, pack_maps
+from medblip.stages.report.wordmaps import fit_maps, pack_maps, pooled
 
 
 @pytest.fixture(scope="module")
@@ -131,13 +134,74 @@ def test_filters_are_tokens_that_match_cards(study: tuple[Path, str, Page]) -> N
     assert {value for token, value in tokens.items() if token[0] == "m"} == {"CT", "X-ray"}
 
 
+def size_of(found: dict[str, Any]) -> int:
+    """Return what maps take in the page, their words as buttons included."""
+    words = sum(len(i["peaks"]) for system in found.values() for i in system["images"].values())
+    return len(json.dumps(found)) + 60 * words
+
+
 def test_maps_that_do_not_fit_are_left_out_and_said(study: tuple[Path, str, Page]) -> None:
     root, _, _ = study
     systems = read_systems([RunDir(root / name) for name in NAMES], "test")
     cases = [Case(e, "random") for e in list(read_examples(root / "data" / "manifest.jsonl"))]
-    packed = pack_maps(systems, cases)
-    cards = [{"captions": [{"system": name, "mapped": True} for name in NAMES]}]
-    assert list(fit_maps(packed, cards, "lora")) == list(packed)
-    assert all(caption["mapped"] for caption in cards[0]["captions"])
-    assert list(fit_maps(packed, cards, "lora", most=10)) == ["lora"]  # the first always stays
-    assert [c["system"] for c in cards[0]["captions"] if c["mapped"]] == ["lora"]
+    lora = systems[-1]
+
+    def fit(room: int) -> tuple[dict[str, Any], list[str], set[tuple[str, str]]]:
+        cards: list[dict[str, Any]] = [
+            {"id": case.example.id, "captions": [{"system": name} for name in NAMES]}
+            for case in cases
+        ]
+        fitted = fit_maps(systems, cases, cards, lora, room=room)
+        mapped = {
+            (caption["system"], card["id"])
+            for card in cards for caption in card["captions"] if caption["mapped"]
+        }  # fmt: skip
+        return fitted.maps, fitted.notes, mapped
+
+    whole = pack_maps(systems, cases)
+    maps, notes, mapped = fit(10_000_000)
+    assert maps == whole
+    assert notes == []
+    assert len(mapped) == N * len(NAMES)
+    one = size_of({"lora": whole["lora"]})
+    maps, notes, mapped = fit(int(1.5 * one))  # the leading system comes first
+    assert list(maps) == ["lora"]
+    assert mapped == {("lora", case.example.id) for case in cases}
+    assert "Of full, the maps of 0 of 20 images are shown" in " ".join(notes)
+    maps, notes, mapped = fit(one // 2)  # not even those: the first cards have some
+    assert list(maps) == ["lora"]
+    assert 0 < len(mapped) < N
+    assert [name for _, name in sorted(mapped)] == [c.example.id for c in cases[: len(mapped)]]
+    assert f"Of lora, the maps of {len(mapped)} of 20 images are shown" in " ".join(notes)
+    for room in (10, one // 3, one, 3 * one):
+        maps, _, _ = fit(room)
+        assert not maps or size_of(maps) <= room
+    assert fit(10)[0] == {}
+
+
+def test_maps_without_room_become_coarser_and_say_so(study: tuple[Path, str, Page]) -> None:
+    root, _, _ = study
+    system = read_systems([RunDir(root / "full")], "test")[0]
+    cases = [Case(e, "random") for e in list(read_examples(root / "data" / "manifest.jsonl"))]
+    rng = np.random.default_rng(0)
+    fine = {
+        name: image | {"maps": rng.dirichlet(np.ones(24 * 24), len(image["words"])).tolist()}
+        for name, image in system.maps.items()
+    }
+    system = dataclasses.replace(system, maps=fine, grid=(24, 24))
+    cards = [{"id": c.example.id, "captions": [{"system": "full"}]} for c in cases]
+    room = size_of(pack_maps([system], cases)) // 2
+    fitted = fit_maps([system], cases, cards, system, room=room)
+    assert fitted.maps["full"]["grid"] == [12, 12]
+    assert len(fitted.maps["full"]["images"]) == N
+    assert fitted.notes == [
+        "Maps of full are shown with 12 x 12 patches instead of 24 x 24: all would make the page "
+        "too large."
+    ]
+    name = cases[0].example.id
+    maps = np.array(fine[name]["maps"])
+    found = pooled(maps, (24, 24), 2).reshape(-1, 12, 12)
+    np.testing.assert_allclose(found.sum(axis=(1, 2)), 1)
+    np.testing.assert_allclose(found[:, 0, 1], maps.reshape(-1, 24, 24)[:, :2, 2:4].sum((1, 2)))
+    peaks = fitted.maps["full"]["images"][name]["peaks"]
+    np.testing.assert_allclose(peaks, found.max(axis=(1, 2)), atol=1e-4)

@@ -23,7 +23,6 @@ __all__ = [
     "data_root",
     "find_split",
     "gallery_ids",
-    "read_comparison",
     "read_split",
     "read_system",
     "read_systems",
@@ -39,7 +38,7 @@ class System:
 
     Args:
         name: Name of the run directory.
-        scores: Content of scores/<split>.json.
+        scores: Content of scores/<split>.json; `ci` is None where none was computed.
         per_image: Image id -> metric -> value.
         captions: Image id -> caption.
         maps: Image id -> {words, maps} of the caption above; `grid` is their (rows, columns).
@@ -60,6 +59,11 @@ class System:
     cost: dict[str, Any]
     settings: dict[str, Any]
     view: str
+
+    @property
+    def intervals(self) -> bool:
+        """Whether any score of this run has an interval."""
+        return any(score["ci"] for score in self.scores["metrics"].values())
 
     @property
     def trained(self) -> bool:
@@ -125,7 +129,7 @@ def read_system(run: RunDir, split: str, name: str) -> System:
     curves = run.metrics.exists() and read_jsonl(run.metrics, tolerate_torn_tail=True)
     return System(
         name=name,
-        scores=read_json(run.scores(split)),
+        scores=_scores(run.scores(split)),
         per_image=per_image,
         captions=captions,
         maps=maps,
@@ -140,6 +144,21 @@ def read_system(run: RunDir, split: str, name: str) -> System:
         },
         view=_json(run.maps(split)).get("view", "in a view that was not recorded"),
     )
+
+
+def _scores(path: Path) -> dict[str, Any]:
+    """Return the scores; an interval that was not computed (`--resamples 0`) is None.
+
+    The file has the value as both ends then, which would read as perfect certainty.
+    """
+    record = read_json(path)
+    for score in record["metrics"].values():
+        if "|ci:none" in f"|{score['signature']}":
+            score["ci"] = None
+    if not any(score["ci"] for score in record["metrics"].values()):
+        for total in record.get("clinical", {}).get("totals", {}).values():
+            total["ci"] = None
+    return record
 
 
 def _json(path: Path) -> dict[str, Any]:
@@ -176,26 +195,6 @@ def _maps(
         if captions.get(image["id"]) == image["caption"]:
             found[str(image["id"])] = image
     return found, (int(rows), int(columns))
-
-
-def read_comparison(path: Path, split: str, systems: Sequence[System]) -> dict[str, Any]:
-    """Read the paired tests and keep those of `systems`.
-
-    Raises:
-        RunError: They were made on another split.
-    """
-    compared = read_json(path)
-    if compared["split"] != split:
-        raise RunError(
-            explain(
-                f"{path} does not belong to this page",
-                got=f"tests on the {compared['split']} split",
-                expected=f"tests on the {split} split",
-                do=f"run `medblip compare --split {split}` first",
-            )
-        )
-    names = {system.name for system in systems}
-    return compared | {"rows": [row for row in compared["rows"] if row["system"] in names]}
 
 
 def data_root(system: System) -> Path:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from medblip.errors import RunError, explain
-from medblip.files import read_json
 from medblip.rundir import RunDir
 from medblip.stages.report.collect import (
     Case,
@@ -17,10 +16,11 @@ from medblip.stages.report.collect import (
     choose_cases,
     data_root,
     find_split,
-    read_comparison,
     read_split,
     read_systems,
 )
+from medblip.stages.report.compared import read_comparison
+from medblip.stages.report.records import read_record
 
 __all__ = ["MOST_IMAGES", "Contents", "gather"]
 
@@ -31,6 +31,8 @@ MOST_IMAGES = 200
 _ABLATION = {"split": (), "headline": (), "baseline": (), "n": (),
              "variants": ("name", "set", "metrics")}  # fmt: skip
 _STUDY = {"claims": ("claim", "verdict", "reason")}
+#: Which command writes each.
+_OF_ABLATE, _OF_REPRODUCE = "ablation.json of `ablate`", "study.json of `reproduce`"
 _FAITHFULNESS = {"measures": ("measure", "map", "value", "ci", "n"), "curves": ()}
 
 
@@ -99,7 +101,7 @@ def gather(
     found = find_split(folders, split)
     systems = read_systems(folders, found)
     root = data if data is not None else data_root(systems[0])
-    ablated = None if ablation is None else _record(ablation, _ABLATION)
+    ablated = None if ablation is None else read_record(ablation, _ABLATION, kind=_OF_ABLATE)
     if ablated is not None and ablated.get("split", found) != found:
         raise RunError(
             explain(
@@ -118,36 +120,9 @@ def gather(
         root=root,
         compared=None if comparison is None else read_comparison(comparison, found, systems),
         ablation=ablated,
-        study=None if study is None else _record(study, _STUDY),
+        study=None if study is None else read_record(study, _STUDY, kind=_OF_REPRODUCE),
         faithfulness=_faithfulness(folders, systems, found),
     )
-
-
-def _record(path: Path, keys: Mapping[str, Sequence[str]]) -> dict[str, Any]:
-    """Read one JSON file that must hold `keys`, and their entries what the keys name.
-
-    Raises:
-        RunError: It is not there, damaged, or of another kind.
-    """
-    record = read_json(path)
-    missing = [key for key in keys if key not in record]
-    missing += [
-        f"{key}: {name}"
-        for key, names in keys.items()
-        for name in names
-        if any(name not in entry for entry in record.get(key, []))
-    ]
-    if missing:
-        raise RunError(
-            explain(
-                f"{path} is not what was asked for",
-                got=f"no {', '.join(missing)} in it",
-                expected="ablation.json of `ablate`, study.json of `reproduce`, or what "
-                "`explain --faithfulness` writes beside the maps",
-                do="check which file follows --ablation and --study, or write it again",
-            )
-        )
-    return record
 
 
 def _faithfulness(
@@ -156,7 +131,9 @@ def _faithfulness(
     """Return what is known about the maps of each system, in the order of the systems."""
     paths = [run.maps(split).with_name(f"{split}.faithfulness.json") for run in folders]
     return {
-        system.name: _record(path, _FAITHFULNESS)
+        system.name: read_record(
+            path, _FAITHFULNESS, kind="what `explain --faithfulness` writes beside the maps"
+        )
         for system, path in zip(systems, paths, strict=True)
         if path.exists()
     }

@@ -23,7 +23,8 @@ __all__ = [
     "thumbnail",
 ]
 
-_QUALITY, _TILE_QUALITY = 82, 62  # of JPEG
+_QUALITY, _LOWER_QUALITY, _TILE_QUALITY = 82, 65, 62  # of JPEG
+_SCALES = (1, 0.8, 0.64, 0.5, 0.4, 0.32, 0.25, 0.16, 0.1)
 
 
 def thumbnail(path: Path, side: int = 384) -> Image.Image:
@@ -37,9 +38,22 @@ def thumbnail(path: Path, side: int = 384) -> Image.Image:
     return image
 
 
-def image_uri(image: Image.Image) -> str:
-    """Return an image as a data URI."""
-    return data_uri(image, _QUALITY)
+def image_uri(image: Image.Image, most: int) -> tuple[str, bool]:
+    """Return an image as a data URI of at most `most` letters, and whether it had to be reduced.
+
+    First it is compressed further, then it is made smaller: noise is what needs it.
+    """
+    for scale in _SCALES:
+        smaller = image
+        if scale < 1:
+            side = max(1, round(scale * max(image.size)))
+            smaller = image.copy()
+            smaller.thumbnail((side, side), Image.Resampling.LANCZOS)
+        for quality in (_QUALITY, _LOWER_QUALITY):
+            found = data_uri(smaller, quality)
+            if len(found) <= most:
+                return found, (scale, quality) != (1, _QUALITY)
+    return found, True  # a few pixels: nothing smaller shows an image
 
 
 def heat_tile(image: Image.Image, strength: NDArray[np.uint8], side: int = 72) -> str:

@@ -2,47 +2,56 @@
 
 from __future__ import annotations
 
-import itertools
-import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from medblip.errors import ImageError
 from medblip.metrics.audit import audit
 from medblip.metrics.tokenize import tokenize
-from medblip.pictures import align, packed, strengths
-from medblip.stages.report.cells import visible
+from medblip.pictures import align, strengths
 from medblip.stages.report.clinical import clinical_card
 from medblip.stages.report.collect import HEADLINE, Case, System
 from medblip.stages.report.contents import Contents
 from medblip.stages.report.figures import heat_tile, image_uri, outline_uri, thumbnail
 
-__all__ = ["align", "build_card", "build_cards", "fit_maps", "pack_maps"]
+__all__ = ["align", "build_card", "build_cards"]
 
-#: Letters of cards and maps in one page; tables, charts and settings need little beside them.
-MOST_BYTES = 14_000_000
+#: Letters of all pictures and tiles in one page: what remains of 15 MB is for words, maps, tables.
+PICTURE_BYTES = 9_000_000
 #: Tiles of attention in one page: beyond, a card shows its first words only.
 MOST_TILES = 5_000
 
 
 class Detail(NamedTuple):
-    """How fine the gallery is: longest side of image and tile in pixels, tiles per card."""
+    """How fine the gallery is.
+
+    Args:
+        image: Longest side of a picture, pixels.
+        tile: Width of a tile of attention, pixels.
+        words: Tiles of a card, at most.
+        letters: Of a card's picture and tiles together, as data URIs.
+    """
 
     image: int
     tile: int
     words: int
+    letters: int
 
 
 def detail(images: int) -> Detail:
-    """Return what keeps a page of up to 200 images below 15 MB."""
-    words = MOST_TILES // max(1, images)
+    """Return what keeps a page of up to 200 images below 15 MB, whatever is on them."""
+    words, letters = MOST_TILES // max(1, images), PICTURE_BYTES // max(1, images)
     if images <= 40:
-        return Detail(384, 72, words)
-    return Detail(320, 56, words) if images <= 100 else Detail(256, 44, words)
+        return Detail(384, 72, words, letters)
+    if images <= 100:
+        return Detail(320, 56, words, letters)
+    return Detail(256, 44, words, letters)
 
 
 def build_cards(contents: Contents) -> dict[str, Any]:
@@ -103,6 +112,9 @@ def build_card(
         image, problem = thumbnail(root / example.image, fine.image), None
     except ImageError as error:
         image, problem = None, str(error)
+    uri, reduced = (None, False) if image is None else image_uri(image, fine.letters // 2)
+    left = fine.letters - len(uri or "")
+    spoken = [] if image is None else _spoken(best, example.id)
     clinical = clinical_card(case, systems)
     return {
         "id": example.id,
@@ -110,7 +122,8 @@ def build_card(
         "modality": modality(case),
         "errors": sorted({error["kind"] for error in clinical["errors"].get(best.name, [])}),
         "clinical": clinical,
-        "image": None if image is None else image_uri(image),
+        "image": uri,
+        "reduced": reduced,
         "width": 1 if image is None else image.width,
         "height": 1 if image is None else image.height,
         "problem": problem,
@@ -119,7 +132,8 @@ def build_card(
         "alt": f"Image {example.id}. Reference: {example.captions[0]}",
         "licence": example.licence,
         "captions": [_caption(system, example.id, reference) for system in systems],
-        "strip": [] if image is None else _strip(best, example.id, image, fine),
+        "strip": [] if image is None else _strip(spoken, best.grid, image, fine, left),
+        "spoken": len(spoken),
     }
 
 
@@ -134,58 +148,34 @@ def modality(case: Case) -> str | None:
     return str(found[0]).replace("_", " ") if found else None
 
 
-def _strip(best: System, name: str, image: Image.Image, fine: Detail) -> list[dict[str, str]]:
+def _spoken(best: System, name: str) -> list[tuple[str, NDArray[np.uint8]]]:
+    """Return the words of a mapped caption that are more than a sign, each with its map."""
     mapped = best.maps.get(name)
     if mapped is None:
         return []
-    spoken = (
+    return [
         (word, strength)
         for word, strength in zip(mapped["words"], strengths(mapped["maps"])[0], strict=True)
         if any(letter.isalnum() for letter in word)
-    )
-    return [
-        {"word": word, "tile": heat_tile(image, strength.reshape(best.grid), fine.tile)}
-        for word, strength in itertools.islice(spoken, fine.words)
     ]
 
 
-def pack_maps(systems: Sequence[System], cases: Sequence[Case]) -> dict[str, Any]:
-    """Return the maps for the page's script, a byte per patch.
-
-    Returns:
-        System -> {grid: [rows, columns], images: {id: {peaks: share of the attention that the
-        strongest patch of each word has, data: base64 of uint8 (words, rows * columns), where 255
-        is that patch}}}; systems without maps are left out.
-    """
-    shown = {case.example.id for case in cases}
-    found: dict[str, Any] = {}
-    for system in systems:
-        images = {}
-        for name in sorted(shown & set(system.maps)):
-            images[visible(name)] = packed(system.maps[name]["maps"])
-        if images:
-            found[visible(system.name)] = {"grid": list(system.grid), "images": images}
-    return found
-
-
-def fit_maps(
-    maps: dict[str, Any], cards: Sequence[dict[str, Any]], first: str, *, most: int = MOST_BYTES
-) -> dict[str, Any]:
-    """Return the maps of as many systems as the page can hold, `first` before all others.
-
-    The captions of the systems that are left out are marked in `cards` as unmapped.
-    """
-    kept: dict[str, Any] = {}
-    used = len(json.dumps(cards))  # what the cards become is about as long
-    for name in sorted(maps, key=lambda name: name != visible(first)):
-        size = sum(len(image["data"]) for image in maps[name]["images"].values())
-        if not kept or used + size <= most:
-            kept[name] = maps[name]
-            used += size
-    for card in cards:
-        for caption in card["captions"]:
-            caption["mapped"] &= visible(caption["system"]) in kept
-    return {name: kept[name] for name in maps if name in kept}
+def _strip(
+    spoken: Sequence[tuple[str, NDArray[np.uint8]]],
+    grid: tuple[int, int],
+    image: Image.Image,
+    fine: Detail,
+    letters: int,
+) -> list[dict[str, str]]:
+    """Return the tiles of the first words, as many as `letters` are enough for."""
+    tiles = []
+    for word, strength in spoken[: fine.words]:
+        tile = heat_tile(image, strength.reshape(grid), fine.tile)
+        letters -= len(tile)
+        if letters < 0:
+            break
+        tiles.append({"word": word, "tile": tile})
+    return tiles
 
 
 def _caption(system: System, name: str, reference: set[str]) -> dict[str, Any]:
@@ -196,7 +186,7 @@ def _caption(system: System, name: str, reference: set[str]) -> dict[str, Any]:
         "system": system.name,
         "absent": text is None,
         "words": _words(text or "", words or (text or "").split(), reference),
-        "mapped": words is not None,
+        "mapped": False,  # until the page is known to have room for the map
         "score": system.per_image.get(name, {}).get(HEADLINE),
     }
 

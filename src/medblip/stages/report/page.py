@@ -20,12 +20,15 @@ from medblip.stages.report.curves import (
     system_marks,
     training_charts,
 )
-from medblip.stages.report.gallery import build_cards, fit_maps, pack_maps
+from medblip.stages.report.gallery import build_cards
 from medblip.stages.report.tables import all_tables, score_names
+from medblip.stages.report.wordmaps import Fitted, fit_maps
 from medblip.stages.report.words import conclusions
 
 __all__ = ["render_page"]
 
+#: Bytes of a page: more is not sent by mail. The maps get what all else leaves of it.
+MOST_BYTES = 14_900_000
 #: Settings that the table shows even when all systems agree; all others are in the full listing.
 _SHOWN = ("model.name", "freeze.preset", "optim.lr", "train.epochs", "train.batch_size",
           "train.seed", "eval.seed", "decode.num_beams")  # fmt: skip
@@ -51,7 +54,7 @@ def render_page(contents: Contents, *, printed: bool = False) -> str:
     )
     environment.filters["p"] = p_value
     environment.globals["cell"] = cell
-    view = _view(contents, printed=printed)
+    view = _view(contents)
     here = Path(__file__).parent
     style = (here / "style.css").read_text(encoding="utf-8") + _filter_rules(view["filters"])
     script = "" if printed else pictures.script() + (here / "report.js").read_text("utf-8")
@@ -61,9 +64,15 @@ def render_page(contents: Contents, *, printed: bool = False) -> str:
         f"script-src {allowed}; base-uri 'none'; form-action 'none'; "
         "require-trusted-types-for 'script'; trusted-types 'none'"
     )
-    return environment.get_template("template.html").render(
-        view, style=style, script=script, policy=policy, printed=printed
+    template = environment.get_template("template.html")
+    fixed = {"style": style, "script": script, "policy": policy, "printed": printed}
+    if printed:  # no script: no maps but the tiles
+        return template.render(view, **fixed)
+    bare = len(template.render(view, **fixed).encode())
+    fitted = fit_maps(
+        contents.systems, contents.cases, view["cards"], contents.best, room=MOST_BYTES - bare
     )
+    return template.render(view | _of_maps(contents, fitted), **fixed)
 
 
 def _finalize(value: Any) -> Any:
@@ -87,14 +96,22 @@ def _filter_rules(filters: Sequence[Mapping[str, Any]]) -> str:
     )
 
 
-def _view(contents: Contents, *, printed: bool) -> dict[str, Any]:
+def _of_maps(contents: Contents, fitted: Fitted) -> dict[str, Any]:
+    """Return what the template shows of the maps: themselves, and which there are none of."""
+    names = [system.name for system in contents.systems]
+    return {
+        "maps": fitted.maps,
+        "map_notes": fitted.notes,
+        "unmapped": [name for name in names if visible(name) not in fitted.maps],
+    }
+
+
+def _view(contents: Contents) -> dict[str, Any]:
     """Return what the template shows; everything is computed here, nothing there."""
     from medblip.stages.report.charts import chart_svg
 
     systems, best = contents.systems, contents.best
     gallery = build_cards(contents)
-    found = {} if printed else pack_maps(systems, contents.cases)
-    packed = fit_maps(found, gallery["cards"], best.name)
     tables = {table.name: table for table in all_tables(contents)}
     cost = cost_chart(contents)
     curves = [
@@ -113,6 +130,7 @@ def _view(contents: Contents, *, printed: bool) -> dict[str, Any]:
         "n": best.scores["n"],
         "unequal": len({system.scores["n"] for system in systems}) > 1,
         "headline": HEADLINE,
+        "intervals": any(system.intervals for system in systems),
         "systems": systems,
         "best": best,
         "marks": system_marks(systems),
@@ -130,8 +148,7 @@ def _view(contents: Contents, *, printed: bool) -> dict[str, Any]:
         "cards": gallery["cards"],
         "filters": gallery["filters"],
         "kinds": list(dict.fromkeys(case.kind for case in contents.cases)),
-        "maps": packed,
-        "unmapped": [system.name for system in systems if visible(system.name) not in packed],
+        **_of_maps(contents, Fitted({}, [])),
         "conclusions": conclusions(contents),
         **_repetition(systems),
     }
@@ -143,7 +160,7 @@ def _metrics(systems: Sequence[System]) -> list[dict[str, Any]]:
     for name in score_names(systems):
         scores = [s.scores["metrics"][name] for s in systems if name in s.scores["metrics"]]
         values = {score["value"] for score in scores}
-        top = max(score["ci"][1] for score in scores)
+        top = max(score["ci"][1] if score["ci"] else score["value"] for score in scores)
         columns.append(
             {
                 "name": name,

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from medblip.errors import ConfigError, explain
-from medblip.files import write_bytes, write_text
+from medblip.errors import ConfigError, RunError, explain
+from medblip.files import write_text
 from medblip.stages.report.contents import Contents, gather
 from medblip.stages.report.csvs import csv_text
 from medblip.stages.report.folders import opened
 from medblip.stages.report.latex import latex_document, latex_table, latex_text
 from medblip.stages.report.markdown import markdown_text
+from medblip.stages.report.outputs import require_free, write_folder
 from medblip.stages.report.page import render_page
 from medblip.stages.report.tables import all_tables, every_score
 
@@ -25,6 +26,8 @@ FORMATS = {
     "latex": "report-latex",
     "csv": "report-csv",
 }
+#: Format of a folder -> the file in it that is named to the user; "": the folder.
+_MAIN = {"md": "report.md", "latex": "report.tex", "csv": ""}
 
 
 def report(
@@ -65,7 +68,8 @@ def report(
         The page, report.md, report.tex, or the folder of CSV files.
 
     Raises:
-        ConfigError: There is no such format, or a file is where a folder belongs.
+        ConfigError: There is no such format, or its place is taken by something that is no report
+            of ours.
         RunError: The runs share no scored split, a file is damaged or of another split, or
             `limit` is out of range.
         DataError: The data set is not where the run says it was.
@@ -75,7 +79,18 @@ def report(
             explain("unknown format", got=format, expected=", ".join(FORMATS), do="choose one")
         )
     named = [Path(path) for path in ([runs] if isinstance(runs, str | Path) else runs)]
+    if not named:
+        raise RunError(
+            explain(
+                "nothing to report",
+                got="no run directory",
+                expected="one or more that were captioned and evaluated",
+                do="name them",
+            )
+        )
     found = opened(named)
+    target = Path(out) if out is not None else found.home / FORMATS[format]
+    require_free(target, format)
     contents = gather(
         found.runs,
         data=None if data is None else Path(data),
@@ -86,57 +101,41 @@ def report(
         title=title or found.title,
         limit=limit,
     )
-    target = Path(out) if out is not None else found.home / FORMATS[format]
-    _require_kind(target, format)
     if format in ("html", "pdf-ready"):
         write_text(target, render_page(contents, printed=format == "pdf-ready"))
         return target
-    return {"md": _markdown, "latex": _latex, "csv": _csv}[format](contents, target)
+    write_folder(target, _FOLDERS[format](contents), format)
+    return target / _MAIN[format]
 
 
-def _require_kind(target: Path, format: str) -> None:
-    """Refuse a folder where the format is a file, and a file where it is a folder."""
-    one = format in ("html", "pdf-ready")
-    if target.exists() and target.is_file() != one:
-        raise ConfigError(
-            explain(
-                f"{target} cannot be written as {format}",
-                got="a folder" if one else "a file",
-                expected="a file" if one else "a folder",
-                do="name another --out",
-            )
-        )
+def _markdown(contents: Contents) -> dict[str, bytes]:
+    return {"report.md": markdown_text(contents, all_tables(contents)).encode()}
 
 
-def _markdown(contents: Contents, folder: Path) -> Path:
-    folder.mkdir(parents=True, exist_ok=True)
-    write_text(folder / "report.md", markdown_text(contents, all_tables(contents)))
-    return folder / "report.md"
+def _csv(contents: Contents) -> dict[str, bytes]:
+    tables = [*all_tables(contents), every_score(contents)]
+    return {f"{table.name}.csv": csv_text(table).encode() for table in tables}
 
 
-def _csv(contents: Contents, folder: Path) -> Path:
-    folder.mkdir(parents=True, exist_ok=True)
-    for table in [*all_tables(contents), every_score(contents)]:
-        write_text(folder / f"{table.name}.csv", csv_text(table))
-    return folder
-
-
-def _latex(contents: Contents, folder: Path) -> Path:
+def _latex(contents: Contents) -> dict[str, bytes]:
     from medblip.stages.report.charts import chart_pdf
     from medblip.stages.report.curves import all_charts
 
-    for part in ("tables", "figures"):
-        (folder / part).mkdir(parents=True, exist_ok=True)
     tables = all_tables(contents)
-    for table in tables:
-        write_text(folder / "tables" / f"{table.name}.tex", latex_table(table))
+    files = {f"tables/{table.name}.tex": latex_table(table).encode() for table in tables}
     figures = {}
     for chart in all_charts(contents):
-        write_bytes(folder / "figures" / f"{chart.name}.pdf", chart_pdf(chart))
+        files[f"figures/{chart.name}.pdf"] = chart_pdf(chart)
         figures[f"{chart.name}.pdf"] = f"{chart.title} by {chart.x}."
     methods = (contents.study or {}).get("methods")
     if methods:
-        write_text(folder / "methods.tex", latex_text(methods) + "\n")
+        files["methods.tex"] = latex_text(methods).encode() + b"\n"
     # last, so that a document that is there has all that it names
-    write_text(folder / "report.tex", latex_document(contents, tables, figures))
-    return folder / "report.tex"
+    return files | {"report.tex": latex_document(contents, tables, figures).encode()}
+
+
+_FOLDERS: dict[str, Callable[[Contents], dict[str, bytes]]] = {
+    "md": _markdown,
+    "latex": _latex,
+    "csv": _csv,
+}

@@ -59,9 +59,10 @@ def scores(contents: Contents) -> Table:
         {"system": s.name} | {name: s.scores["metrics"].get(name) for name in names}
         for s in contents.systems
     ]
+    intervals = any(system.intervals for system in contents.systems)
     note = (
-        f"{contents.split} split, {contents.best.scores['n']} images; 95 % bootstrap intervals "
-        "over images."
+        f"{contents.split} split, {contents.best.scores['n']} images; "
+        f"{'95 % bootstrap intervals over images' if intervals else 'no intervals were computed'}."
     )
     return Table(name="scores", title="Scores", columns=columns, rows=rows, note=note)
 

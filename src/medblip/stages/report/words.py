@@ -14,9 +14,13 @@ def is_synthetic(contents: Contents) -> bool:
 
 def conclusions(contents: Contents) -> list[str]:
     """Return the sentences that limit what the numbers mean."""
+    intervals = any(system.intervals for system in contents.systems)
     found = [
         "An interval says how far a score would move with other images of the same kind. It does "
-        "not say how good a caption is for a patient: no metric here measures clinical safety.",
+        "not say how good a caption is for a patient: no metric here measures clinical safety."
+        if intervals
+        else "No intervals were computed: how far a score would move with other images of the same "
+        "kind is not known. No metric here measures clinical safety.",
         "Attention is not an explanation. A map may lie on the right place under a wrong caption, "
         "and on a wrong place under a right one.",
     ]
