@@ -33,6 +33,7 @@ __all__ = [
     "dump_jsonl",
     "iter_examples",
     "iter_split",
+    "json_line",
     "read_examples",
     "read_jsonl",
     "read_predictions",
@@ -177,7 +178,17 @@ def read_jsonl(path: Path, *, tolerate_torn_tail: bool = False) -> Iterator[dict
 
 def dump_jsonl(rows: Iterable[Any]) -> str:
     """Return JSON lines for dataclasses or dicts; None and () are left out, non-ASCII is kept."""
-    return "".join(json.dumps(_as_dict(row), ensure_ascii=False) + "\n" for row in rows)
+    return "".join(json_line(_as_dict(row)) for row in rows)
+
+
+def json_line(record: dict[str, Any]) -> str:
+    """Return one line of JSON; a name that is no UTF-8 is escaped, and read back as it was."""
+    line = json.dumps(record, ensure_ascii=False)
+    try:
+        line.encode()
+    except UnicodeEncodeError:
+        line = json.dumps(record)
+    return line + "\n"
 
 
 def read_examples(manifest: Path) -> list[Example]:

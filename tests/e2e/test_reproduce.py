@@ -174,7 +174,6 @@ def test_other_captioners_are_compared_and_those_that_fail_are_told(
         "".join(json.dumps({"id": r["id"], "caption": "A picture."}) + "\n" for r in test)
     )
     monkeypatch.setitem(steps.SCALES, "small", (str(variants), str(others)))
-    monkeypatch.setitem(steps._TITLES, "small", "A small study")
     found = medblip.reproduce(tmp_path / "data", tmp_path / "out", scale="small", explained=2)
     assert [one["system"] for one in found.failed] == ["not here"]
     rows = json.loads((tmp_path / "out" / "comparison.json").read_text())["rows"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import shutil
 import sys
 from collections.abc import Iterator
@@ -95,6 +96,22 @@ def test_captions_depend_on_the_image_alone(
             assert row["token_logprobs"] == pytest.approx(
                 found["1"][key]["token_logprobs"], abs=1e-5
             )
+
+
+@pytest.mark.parametrize("form", ["jsonl", "csv", "txt"])
+def test_a_name_that_is_no_utf8_loses_no_caption(
+    tiny_folder: Path, folder: Path, tmp_path: Path, form: str
+) -> None:
+    odd = folder / "a" / os.fsdecode(b"bad\xff.png")
+    shutil.copy(folder / "a" / "01.png", odd)
+    found = caption(
+        tiny_folder, images=[str(folder)], decode=DecodeConfig(max_new_tokens=8), device="cpu",
+        out=tmp_path / f"c.{form}",
+    )  # fmt: skip
+    assert found.images == 14
+    if form == "jsonl":
+        assert f"a/{odd.name}" in {row["id"] for row in rows_in(tmp_path / "c.jsonl")}
+    assert (tmp_path / f"c.{form}").read_text("utf-8").count("\n") == 14 + (form == "csv")
 
 
 @pytest.mark.parametrize("form", ["jsonl", "csv", "txt"])

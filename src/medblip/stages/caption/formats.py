@@ -54,7 +54,8 @@ def _text(row: dict[str, Any]) -> str:
 def _csv(cells: list[Any]) -> str:
     line = io.StringIO()
     csv.writer(line, lineterminator="\n").writerow(cells)
-    return line.getvalue()
+    # a file's name may be no UTF-8: CSV has no escape for it
+    return line.getvalue().encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
 #: Name -> row as `row_of` makes it -> line(s).

@@ -19,6 +19,7 @@ from typing import Any
 
 from medblip.errors import RunError, explain
 from medblip.files import explain_os_errors, read_json, write_json
+from medblip.schema import json_line
 
 __all__ = ["Journal"]
 
@@ -95,7 +96,7 @@ class Journal:
     ) -> None:
         """Add a finished batch, and what else is to be kept of it."""
         record = {"batch": batch, "rows": rows, "rejects": rejects, **more}
-        line = json.dumps(record, ensure_ascii=False).encode() + b"\n"
+        line = json_line(record).encode()
         with explain_os_errors(self._own), self._own.open("ab", buffering=0) as file:
             start = file.tell()
             try:
