@@ -478,7 +478,8 @@ def test_killed_and_started_again_it_ends_with_the_same_table(
     done: Path, data: Path, tmp_path: Path
 ) -> None:
     command = [
-        sys.executable, "-m", "medblip", "ablate", str(done / "a.toml"), "--data", str(data), "--no-meteor",
+        sys.executable, "-m", "medblip", "ablate", str(done / "a.toml"), "--data", str(data),
+        "--no-meteor",
         "--out", str(tmp_path / "out"), "--resamples", "200",
     ]  # fmt: skip
     for seconds in (6.0, 7.0, 8.0, 9.0):
