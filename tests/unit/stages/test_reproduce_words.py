@@ -220,7 +220,7 @@ def test_a_missing_number_is_an_error_that_names_it(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("value", "form", "text"),
     [(0.12345, ".3f", "0.123"), (-0.5, "+.3f", "-0.500"),
-     (0.5, "p", "0.5000"), (1e-6, "p", "< 0.0001"),
+     (0.5, "p", "0.500"), (1e-6, "p", "< 0.001"),
      (0.931, "percent", "93.1 %"), (65448, ",", "65,448"), ("fp32", "word", "fp32")],
 )  # fmt: skip
 def test_numbers_as_text(value: Any, form: str, text: str) -> None:

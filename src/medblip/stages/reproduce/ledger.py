@@ -90,16 +90,16 @@ def shown(value: Any, form: str) -> str:
 
     Args:
         value: A number or a word.
-        form: A format of Python (`.3f`, `,`, `+.3f`), or `percent`, `p` (a p-value; the
-            bootstrap's smallest is never 0), `minutes` (of seconds), `word`.
+        form: A format of Python (`.3f`, `,`, `+.3f`), or `percent`, `p` (a p-value; 10,000
+            resamples cannot tell one below 0.0001 from 0, and Holm's correction multiplies it), `minutes` (of seconds), `word`.
 
     >>> shown(0.9312, "percent"), shown(0.00001, "p"), shown(90, "minutes"), shown(3200, ",")
-    ('93.1 %', '< 0.0001', '1.5', '3,200')
+    ('93.1 %', '< 0.001', '1.5', '3,200')
     """
     if form == "percent":
         return f"{100 * value:.1f} %"
     if form == "p":
-        return f"{value:.4f}" if value >= 0.00005 else "< 0.0001"
+        return f"{value:.3f}" if value >= 0.001 else "< 0.001"
     if form == "minutes":
         return f"{value / 60:.1f}"
     return str(value) if form == "word" else format(value, form)
