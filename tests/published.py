@@ -215,3 +215,16 @@ def _draw(network: Any, seed: int) -> None:
         for parameter in network.parameters():
             if parameter.dim() > 1:
                 parameter.copy_(torch.randn(parameter.shape, generator=generator) * 0.2)
+
+
+def cached(name: str, hub: str, home: Path) -> None:
+    """Put one where `hf download` would: into the hub's cache below HF_HOME, and nothing else.
+
+    A cache that was filled while loading also notes which files are not in a repository; this one
+    cannot know.
+    """
+    commit = "a" * 40
+    repository = home / "hub" / f"models--{hub.replace('/', '--')}"
+    published(name, repository / "snapshots" / commit)
+    (repository / "refs").mkdir(exist_ok=True)
+    (repository / "refs" / "main").write_text(commit)

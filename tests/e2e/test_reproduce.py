@@ -15,11 +15,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from published import cached
 
 import medblip
 from medblip.errors import ConfigError, DataError, RunError
 from medblip.files import read_json
 from medblip.metrics.meteor import meteor_available
+from medblip.models.known import KNOWN
 from medblip.stages.reproduce import steps
 from medblip.stages.reproduce.ledger import read_key, shown
 
@@ -206,6 +208,36 @@ def table(root: Path) -> dict[str, Any]:
         for file in sorted(root.glob("**/predictions/test.jsonl"))
     }
     return found
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_the_base_scale_runs_from_a_cache_of_the_hub(tmp_path: Path) -> None:
+    """Its own recipe and hub ids; the captioners are shrunk and random, their layouts published."""
+    hubs = {one.name: one.hub for one in KNOWN}
+    for name in ("blip-base", "blip2-opt-2.7b", "instructblip-flan-t5-xl", "vit-gpt2"):
+        cached(name, hubs[name], tmp_path / "home")
+    medblip.phantoms(tmp_path / "data", images=100, seed=0)
+    command = [
+        sys.executable, "-m", "medblip", "reproduce", "--data", str(tmp_path / "data"), "--out",
+        str(tmp_path / "out"), "--scale", "base", "--explained", "4", "--no-meteor", "--json",
+    ]  # fmt: skip
+    environment = os.environ | {"HF_HOME": str(tmp_path / "home"), "HF_HUB_OFFLINE": "1"}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    found = json.loads(done.stdout)
+    assert [one["system"] for one in found["failed"]] == ["Gemini"]  # no consent, no upload
+    study = read_json(tmp_path / "out" / "study.json")
+    assert [run.split("/")[-1] for run in study["runs"]] == [
+        "zero-shot", "full-0", "decoder-0", "encoder-0", "blip-2", "instructblip", "vit-gpt2",
+    ]  # fmt: skip
+    assert "Salesforce/blip-image-captioning-base (commit aaaaaaaaaaaa)" in study["methods"]
+    assert "the vision encoder alone" in study["methods"]
+    for run in study["runs"]:
+        assert read_json(tmp_path / "out" / run / "maps" / "test.json")["images"], run
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert "The study" in page
+    assert "on phantoms" in page  # the data are
 
 
 @pytest.mark.slow

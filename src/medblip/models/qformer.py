@@ -15,6 +15,7 @@ import torch
 from transformers import (
     AutoConfig,
     AutoTokenizer,
+    BertTokenizer,
     Blip2ForConditionalGeneration,
     BlipImageProcessorPil,
     InstructBlipForConditionalGeneration,
@@ -67,7 +68,10 @@ class QFormerCaptioner(Family):
         family = AutoConfig.from_pretrained(how.source, **how.where).model_type
         reader = None
         if family == "instructblip":
-            reader = make.from_pretrained(how.source, subfolder="qformer_tokenizer", **how.where)
+            # a Q-Former is a BERT. By name, for AutoTokenizer asks for a config.json that this
+            # folder never has: without a network, a cache cannot say that it is not there
+            bert: Any = BertTokenizer
+            reader = bert.from_pretrained(how.source, subfolder="qformer_tokenizer", **how.where)
         return cls(
             network_of(_CLASSES[family], how),
             BlipImageProcessorPil.from_pretrained(how.source, **how.where),

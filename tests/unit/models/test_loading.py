@@ -13,7 +13,8 @@ from typing import Any
 import hub_server
 import pytest
 import torch
-from published import published
+from published import cached, published
+from tiny_vlm import VLMS
 
 from medblip.config import DecodeConfig, ModelConfig
 from medblip.errors import CheckpointError
@@ -186,3 +187,10 @@ def test_the_hub(folder: Path, tmp_path: Path) -> None:
     assert "the hub cannot be reached" in gone
     assert time.monotonic() - started < 30  # not the client's five patient attempts per file
     assert "hf download team/never" in offline
+
+
+@pytest.mark.parametrize("name", ["blip-base", "instructblip-flan-t5-xl", "vit-gpt2", *VLMS])
+def test_what_was_downloaded_elsewhere_loads_without_a_network(name: str, tmp_path: Path) -> None:
+    cached(name, f"team/{name}", tmp_path)
+    environment = {"HF_HOME": str(tmp_path), "HF_HUB_OFFLINE": "1"}
+    assert load(f"team/{name}", environment) == {"revision": "a" * 40}

@@ -91,7 +91,8 @@ def shown(value: Any, form: str) -> str:
     Args:
         value: A number or a word.
         form: A format of Python (`.3f`, `,`, `+.3f`), or `percent`, `p` (a p-value; 10,000
-            resamples cannot tell one below 0.0001 from 0, and Holm's correction multiplies it), `minutes` (of seconds), `word`.
+            resamples cannot tell one below 0.0001 from 0, and Holm's correction multiplies it),
+            `minutes` (of seconds), `word`.
 
     >>> shown(0.9312, "percent"), shown(0.00001, "p"), shown(90, "minutes"), shown(3200, ",")
     ('93.1 %', '< 0.001', '1.5', '3,200')
