@@ -29,6 +29,62 @@ def test_statuses(caption: str, modality: str, side: str, anatomy: str, diagnosi
     assert found == dict(zip(ROWS, (modality, side, anatomy, diagnosis), strict=True))
 
 
+@pytest.mark.parametrize(
+    ("caption", "reference", "row", "status"),
+    [
+        ("no fracture", "fracture of the femur", "diagnosis", "contradicted"),
+        ("fracture", "no fracture of the left femur", "diagnosis", "contradicted"),
+        ("no lesion", "metastasis", "diagnosis", "contradicted"),
+        ("effusion, no pneumothorax", "effusion and pneumothorax", "diagnosis", "contradicted"),
+        ("no metastasis", "lesion", "diagnosis", "missing"),  # another lesion may be there
+        ("metastasis, no other lesion", "metastasis", "diagnosis", "right"),
+        ("metastasis", "metastasis, no other lesion", "diagnosis", "right"),
+        ("no fracture", "no fracture", "diagnosis", "not stated"),
+        ("no fracture", "effusion", "diagnosis", "missing"),
+        ("fracture", "no effusion", "diagnosis", "extra"),
+        ("lesion", "metastasis", "diagnosis", "less specific"),
+        ("metastasis", "lesion", "diagnosis", "right"),
+        ("lesion and effusion", "metastasis and effusion", "diagnosis", "less specific"),
+        ("lesion and effusion", "metastasis", "diagnosis", "partly"),
+        ("MRI", "T2-weighted MRI", "modality", "less specific"),
+        ("T2-weighted MRI", "MRI", "modality", "right"),
+        ("T1-weighted MRI", "T2-weighted MRI", "modality", "wrong"),
+        ("lung", "left lower lobe", "anatomy", "less specific"),
+        ("left lower lobe", "lung", "anatomy", "right"),
+        ("RLL", "left upper lobe", "anatomy", "right"),  # the rest is the side's
+        ("brain", "temporal lobe", "anatomy", "less specific"),
+        ("lung", "temporal lobe", "anatomy", "wrong"),
+        ("chest", "left lower lobe", "anatomy", "less specific"),
+        ("chest", "left lung", "anatomy", "less specific"),
+        ("chest", "lung and kidney", "anatomy", "partly"),
+        ("lung", "chest", "anatomy", "partly"),
+        ("chest", "abdomen", "anatomy", "wrong"),
+        ("liver", "upper lobe of the liver", "anatomy", "right"),
+    ],
+)
+def test_denials_and_wider_terms(caption: str, reference: str, row: str, status: str) -> None:
+    assert clinical_row(caption, [reference])[row].status == status
+
+
+def test_a_contradiction_shows_what_is_denied() -> None:
+    cell = clinical_row("no fracture", ["fracture of the femur"])["diagnosis"]
+    assert (cell.said, cell.true, cell.stated) == (("no fracture",), ("fracture",), True)
+    cell = clinical_row("fracture", ["no fracture of the femur"])["diagnosis"]
+    assert (cell.said, cell.true, cell.stated) == (("fracture",), ("no fracture",), False)
+
+
+def test_a_denial_alone_is_no_statement_and_its_contradiction_is_counted() -> None:
+    found = clinical_summary(
+        ["fracture", "no fracture", "fracture", "lesion"],
+        [["no fracture"], ["fracture"], ["fracture"], ["metastasis"]],
+        ["a", "b", "c", "d"], resamples=0, seed=0,
+    )["totals"]["diagnosis"]  # fmt: skip
+    assert (found["contradicted"], found["right"], found["less specific"]) == (2, 1, 1)
+    assert found["stated"] == 3
+    assert found["value"] == pytest.approx(1 / 3)
+    assert sum(found[status] for status in STATUSES) == 4
+
+
 def test_what_the_reference_leaves_open_is_not_judged() -> None:
     row = clinical_row("CT: mass in the left lung", ["Image of a patient."])
     assert {cell.status for cell in row.values()} == {"extra"}

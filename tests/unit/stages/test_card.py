@@ -183,6 +183,13 @@ def test_no_path_is_told_by_what_a_check_advises(run: Path, made: Path, tmp_path
     assert "Not checked for damage" in section(model_card(run, data=data), "Training data")
 
 
+def test_no_path_is_told_by_why_a_metric_is_missing(run: Path) -> None:
+    why = {"BERTScore": "no model in /home/Ann Smith/models/bcb: no config.json"}
+    change(run / "scores" / "test.json", unavailable=why)
+    missing = section(model_card(run), "What is missing here")
+    assert "- BERTScore: no model in bcb: no config.json" in missing
+
+
 def test_that_images_are_drawn_is_the_first_of_the_limits(
     run: Path, made: Path, tmp_path: Path
 ) -> None:

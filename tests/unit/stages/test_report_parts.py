@@ -5,7 +5,9 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
+import shutil
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -13,9 +15,10 @@ import pytest
 from report_files import NAMES, N, Page, write_all
 
 from medblip.metrics.audit import audit_errors
+from medblip.metrics.audit.clinical import STATUSES, clinical_summary
 from medblip.rundir import RunDir
 from medblip.schema import read_examples, read_predictions
-from medblip.stages.report import report
+from medblip.stages.report import clinicaltables, report
 from medblip.stages.report.clinical import clinical_card
 from medblip.stages.report.collect import Case, read_systems
 from medblip.stages.report.contents import gather
@@ -100,6 +103,49 @@ def test_clinical_totals_and_hallucinations(study: tuple[Path, str, Page]) -> No
     assert "full false finding mass of full 7 case-01, case-02" in clinic
     assert "full missed finding pneumonia 4 case-03" in clinic
     assert "0.457" in clinic
+
+
+def test_statuses_are_those_of_the_scores_and_each_is_explained() -> None:
+    captions, references = ["fracture", "lesion", "CT"], [["no fracture"], ["metastasis"], ["CT"]]
+    totals = clinical_summary(captions, references, ["a", "b", "c"], resamples=0, seed=0)["totals"]
+    old = {name: {key: value for key, value in row.items()
+                  if key not in ("less specific", "contradicted")}
+           for name, row in totals.items()}  # fmt: skip
+
+    def tables(**systems: Any) -> tuple[Any, Any]:
+        found: Any = SimpleNamespace(systems=[
+            SimpleNamespace(name=name, scores={"clinical": {"totals": one}})
+            for name, one in systems.items()
+        ])  # fmt: skip
+        return clinicaltables.clinical(found), clinicaltables.statuses(found)
+
+    shares, statuses = tables(new=totals)
+    assert [column.key for column in statuses.columns[2:]] == list(STATUSES)
+    row = next(row for row in statuses.rows if row["row"] == "diagnosis")
+    assert (row["contradicted"], row["less specific"], row["not stated"]) == (1, 1, 1)
+    for word in STATUSES[1:-1]:
+        assert f"{word.capitalize()}" in statuses.note
+    assert "older medblip" not in shares.note
+    shares, statuses = tables(old=old)
+    assert "contradicted" not in [column.key for column in statuses.columns]
+    assert "Contradicted" not in statuses.note
+    assert "older medblip, which took wider terms" in shares.note
+    shares, statuses = tables(old=old, new=totals)
+    assert "contradicted" in [column.key for column in statuses.columns]
+    assert "older medblip" in shares.note
+
+
+def test_a_denial_of_what_is_there_stands_in_the_card_as_wrong(
+    study: tuple[Path, str, Page], tmp_path: Path
+) -> None:
+    root, _, _ = study
+    run = shutil.copytree(root / "full", tmp_path / "full")
+    captions = RunDir(run).predictions("test")
+    lines = [json.loads(line) | {"caption": "No nodule.", "tokens": None, "logprobs": None}
+             for line in captions.read_text().splitlines()]  # fmt: skip
+    captions.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    page = report(run, data=root / "data", out=tmp_path / "page.html")
+    assert '<span class="wrong">no nodule (contradicted)</span>' in page.read_text()
 
 
 def test_the_card_says_what_the_audit_says(study: tuple[Path, str, Page]) -> None:

@@ -270,7 +270,7 @@ def _missing(found: Material, run: RunDir) -> list[str]:
     if found.trained.get("energy_wh") is None:
         lines.append("energy: it was not measured")
     lines += [
-        f"{escape(part)}: {escape(why)}"
+        f"{escape(part)}: {escape(_FOLDERS.sub('', str(why)))}"
         for part, why in found.scores.get("unavailable", {}).items()
     ]
     return lines

@@ -4,13 +4,27 @@ from __future__ import annotations
 
 from typing import Any
 
+from medblip.metrics.audit.clinical import STATUSES
 from medblip.stages.report.cells import SYSTEM, Column, Table
 from medblip.stages.report.contents import Contents
 
 __all__ = ["clinical", "errors", "hallucinations", "missed", "statuses"]
 
-_STATUSES = ("right", "partly", "wrong", "missing", "extra", "not stated")
 _TITLES = {"right": "correct"}  # a side is right or left: the word would mean two things
+#: A status that scores of an older medblip lack.
+_NEW = "less specific"
+_WORDS = {
+    "right": "Correct: all that the reference states, in the same or narrower terms, and nothing "
+    "else.",
+    "less specific": "Less specific: the same in wider terms (lesion for metastasis, lung for left "
+    "lower lobe).",
+    "partly": "Partly: some of it, or more besides.",
+    "wrong": "Wrong: something else alone.",
+    "contradicted": "Contradicted (diagnoses): the caption denies what the reference states, or "
+    "states what it denies.",
+    "missing": "Missing: nothing.",
+    "extra": "Extra: a statement where the reference makes none.",
+}
 
 
 def clinical(contents: Contents) -> Table | None:
@@ -23,8 +37,12 @@ def clinical(contents: Contents) -> Table | None:
     rows = [{"system": system} | total for system, total in totals.items()]
     note = (
         "Share of the images whose reference states something of the kind where the caption states "
-        "all of it and nothing else. Read from the texts with a lexicon; no radiologist read them."
+        "all of it, in the same or narrower terms, and nothing else. Read from the texts with a "
+        "lexicon; no radiologist read them."
     )
+    if not all(_NEW in row for total in totals.values() for row in total.values()):
+        note += (" Some of these scores are of an older medblip, which took wider terms (lesion "
+                 "for metastasis) for correct.")  # fmt: skip
     return Table(name="clinical", title="Stated correctly, of what the reference states",
                  columns=columns, rows=rows, note=note)  # fmt: skip
 
@@ -36,17 +54,18 @@ def statuses(contents: Contents) -> Table | None:
         for system, total in _totals(contents).items()
         for name, counts in total.items()
     ]
+    counted = [status for status in STATUSES if any(status in row for row in rows)]
     columns = [
         SYSTEM,
         Column(key="row", title="statement"),
         *(
             Column(key=status, title=_TITLES.get(status, status), kind="count")
-            for status in _STATUSES
+            for status in counted  # scores of an older medblip know fewer
         ),
     ]
+    note = " ".join(words for status, words in _WORDS.items() if status in counted)
     return Table(name="statuses", keys=2, title="Images by status", columns=columns, rows=rows,
-                 note="Partly: some of it, or more besides. Wrong: something else alone. Missing: "
-                 "nothing. Extra: a statement where the reference makes none.")  # fmt: skip
+                 note=note)  # fmt: skip
 
 
 def _totals(contents: Contents) -> dict[str, dict[str, Any]]:
