@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import html
 import re
 import shutil
 import subprocess
@@ -18,6 +19,7 @@ from medblip.files import read_json, write_json
 from medblip.rundir import RunDir
 from medblip.stages.report import report
 from medblip.stages.report.cells import Column, Table, cell
+from medblip.stages.report.charts import Chart, Line, chart_pdf, chart_svg
 from medblip.stages.report.csvs import csv_text
 from medblip.stages.report.latex import latex_table, latex_text
 
@@ -248,3 +250,12 @@ def test_where_no_interval_was_computed_none_is_shown(tmp_path: Path, form: str)
     assert not re.search("0\\.523 (to|\N{EN DASH}) 0\\.523|0\\.600 to|bootstrap interval", text)
     assert re.search("no intervals were computed", text, re.IGNORECASE)
     assert "An interval says" not in text
+
+
+@pytest.mark.parametrize("name", [r"a$\x$b", "a$b$", "$", r"a\frac{"])
+def test_a_name_with_dollar_signs_is_no_formula_in_a_chart(name: str) -> None:
+    line = Line(name, [0.0, 1.0], [0.5, 0.4], "#c97f00", ())
+    chart = Chart(name="deletion-0", title=f"Deletion, {name}", x=f"share of {name}", lines=[line])
+    assert chart_pdf(chart).startswith(b"%PDF")
+    assert f"share of {name}" in html.unescape(chart_svg(chart))
+    assert chart_pdf(dataclasses.replace(chart, joined=False)).startswith(b"%PDF")
