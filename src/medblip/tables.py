@@ -11,6 +11,7 @@ from rich.text import Text
 
 from medblip.progress import time_of
 from medblip.schema import Score
+from medblip.stages.report.cells import p_value
 
 if TYPE_CHECKING:
     from medblip.stages.check import Checked
@@ -148,8 +149,8 @@ def comparison_tables(result: Compared) -> list[Table | str]:
             f"{row['value']:.4f}",
             f"{row['difference']:+.4f}",
             f"[{low:+.4f}, {high:+.4f}]",
-            f"{row['p']:.4f}",
-            f"{row['p_holm']:.4f}",
+            p_value(row["p"]),
+            p_value(row["p_holm"]),
         )
     return [*tables.values(), f"n = {result.n}; {result.test}; {result.correction}"]
 
@@ -177,7 +178,7 @@ def demo_table(result: Demonstrated) -> Table:
         table.add_row(
             system,
             *cells,
-            *("-" if p is None else f"{p:.4f}" for p in tests),
+            *("-" if p is None else p_value(p) for p in tests),
             "-" if record["seconds"] is None else f"{record['seconds']:.0f}",
             "-" if record["trainable"] is None else f"{record['trainable']:,}",
         )
@@ -337,7 +338,7 @@ def systems_table(study: Studied) -> Table:
         rate = row["images_per_second"]
         tested = p.get(row["folder"])
         table.add_row(
-            Text(row["system"]), *values, "" if tested is None else f"{tested:.3f}",
+            Text(row["system"]), *values, "" if tested is None else p_value(tested),
             "" if rate is None else f"{rate:g}",
         )  # fmt: skip
     for one in study.failed:
