@@ -12,11 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from report_files import HOSTILE_TEXTS, NAMES, N, Page, write_all, write_hostile
+from report_files import HOSTILE_TEXTS, NAMES, N, Page, example, write_all, write_hostile
 
 from medblip.errors import ConfigError, RunError
-from medblip.files import read_json, write_json
+from medblip.files import read_json, write_json, write_text
 from medblip.rundir import RunDir
+from medblip.schema import Prediction, dump_jsonl
 from medblip.stages.report import report
 from medblip.stages.report.cells import Column, Table, cell
 from medblip.stages.report.charts import Chart, Line, chart_pdf, chart_svg
@@ -259,3 +260,52 @@ def test_a_name_with_dollar_signs_is_no_formula_in_a_chart(name: str) -> None:
     assert chart_pdf(chart).startswith(b"%PDF")
     assert f"share of {name}" in html.unescape(chart_svg(chart))
     assert chart_pdf(dataclasses.replace(chart, joined=False)).startswith(b"%PDF")
+
+
+def test_addresses_in_captions_are_no_links_in_markdown(tmp_path: Path) -> None:
+    """GitHub makes links of these without any markup, and of a@b.cd even when @ is an entity."""
+    write_all(tmp_path)
+    run = RunDir(tmp_path / "full")
+    texts = ["see www.evil.example", "mail a@b.cd, WWW.evil.example", "mailto:a.b+c@d.ef",
+             "https://evil.example", "- item", "1. item", "+ item", "="]  # fmt: skip
+    rows = [Prediction(id=f"case-{i:02d}", caption=texts[i % len(texts)]) for i in range(N)]
+    write_text(run.predictions("test"), dump_jsonl(rows))
+    page = report(run.path, data=tmp_path / "data", out=tmp_path / "md", format="md", limit=N)
+    words = page.read_text(encoding="utf-8")
+    assert not re.search(r"www\.", words, re.IGNORECASE)
+    assert not re.search("(?<!&#8288;)@", words)
+    assert "://" not in words
+    assert "www&#46;evil.example" in words
+    assert "a&#8288;@b.cd" in words
+    for text in ("\\- item", "1\\. item", "\\+ item", "\\="):
+        assert f"- full: {text}\n" in words
+
+
+def test_drawn_images_are_called_so_without_a_gallery(tmp_path: Path) -> None:
+    write_all(tmp_path)
+    for limit in (0, 3):
+        page = report(tmp_path / "full", data=tmp_path / "data", out=tmp_path / "md", format="md",
+                      limit=limit)  # fmt: skip
+        assert "These images are drawn (phantoms)" in page.read_text(encoding="utf-8")
+    plain = [dataclasses.replace(example(index), facts=None) for index in range(N)]
+    write_text(tmp_path / "data" / "manifest.jsonl", dump_jsonl(plain))
+    page = report(tmp_path / "full", data=tmp_path / "data", out=tmp_path / "md", format="md")
+    assert "phantoms" not in page.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("names", "sentence"),
+    [
+        (("zero-shot",), None),
+        (("full",), "Each system was trained once"),
+        (("zero-shot", "full"), "Each fine-tuned system was trained once"),
+    ],
+)
+def test_only_what_was_trained_was_trained_once(
+    tmp_path: Path, names: tuple[str, ...], sentence: str | None
+) -> None:
+    write_all(tmp_path)
+    page = report([tmp_path / name for name in names], data=tmp_path / "data", format="md",
+                  out=tmp_path / "md")  # fmt: skip
+    text = page.read_text(encoding="utf-8")
+    assert sentence in text if sentence else "with one seed" not in text
