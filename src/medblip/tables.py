@@ -70,18 +70,30 @@ def signature_lines(scores: Mapping[str, Score]) -> str:
     return "\n".join(f"{', '.join(those)}: {signature}" for signature, those in names.items())
 
 
-def audit_table(scores: Mapping[str, Score]) -> Table | None:
-    """Return precision, recall and F1 per kind of statement; None without an audit."""
+def audit_table(scores: Mapping[str, Score], stating: Mapping[str, int]) -> Table | None:
+    """Return precision, recall and F1 per kind of statement; None without an audit.
+
+    Args:
+        scores: By metric name.
+        stating: Kind -> images that state any; where it is 0, the 1 of nothing against nothing is
+            a dash.
+    """
     kinds = [name.removesuffix("-F1") for name in scores if _is_kind(name)]
     if not kinds:
         return None
     table = Table(title="Clinical audit: what captions assert, against the references")
-    for column in ("asserted", "precision", "recall", "F1", "95 % interval"):
+    for column in ("asserted", "images", "precision", "recall", "F1", "95 % interval"):
         table.add_column(column, justify="left" if column == "asserted" else "right")
     for kind in kinds:
+        shown = kind.removeprefix("audit-")
+        if stating.get(shown) == 0:
+            table.add_row(shown, "0", *["-"] * 4)
+            continue
         values = [scores[f"{kind}-{part}"] for part in ("P", "R", "F1")]
-        shown = (f"{score.value:.3f}" for score in values)
-        table.add_row(kind.removeprefix("audit-"), *shown, _interval(values[-1], digits=3))
+        table.add_row(
+            shown, str(stating.get(shown, "")), *(f"{score.value:.3f}" for score in values),
+            _interval(values[-1], digits=3),
+        )  # fmt: skip
     return table
 
 

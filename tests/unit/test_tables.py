@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import io
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
+from medblip import evaluate
 from medblip.stages.ablate import Ablated
 from medblip.stages.compare import Compared
 from medblip.stages.demo import Demonstrated
 from medblip.stages.systems import Studied
-from medblip.tables import comparison_tables, demo_table, systems_table
+from medblip.tables import audit_table, comparison_tables, demo_table, systems_table
 from medblip.tables_ablation import ablation_tables
 
 
@@ -20,6 +22,25 @@ def printed(*parts: Any) -> str:
     for part in parts:
         console.print(part)
     return console.export_text()
+
+
+def test_what_nobody_states_has_no_perfect_score(tmp_path: Path) -> None:
+    """The F1 of nothing against nothing is 1 in the file, by contract; a reader sees a dash."""
+    captions = tmp_path / "captions.jsonl"
+    captions.write_text('{"id": "a", "caption": "chest X-ray with a mass"}\n')
+    references = tmp_path / "references.jsonl"
+    references.write_text('{"id": "a", "captions": ["chest X-ray, mass in the left lung"]}\n')
+    found = evaluate(captions, references, resamples=50, meteor=False)
+    assert found.scores["audit-device-F1"].value == 1
+    assert found.stating["device"] == 0
+    assert found.stating["finding"] == found.stating["side"] == 1
+    lines = printed(audit_table(found.scores, found.stating)).splitlines()
+    bar = "\N{BOX DRAWINGS LIGHT VERTICAL}"
+    split = [[cell.strip() for cell in line.strip(bar).split(bar)] for line in lines]
+    cells = {row[0]: row[1:] for row in split}
+    assert cells["device"] == ["0", "-", "-", "-", "-"]
+    assert cells["finding"][:4] == ["1", "1.000", "1.000", "1.000"]
+    assert cells["side"][0] == "1"
 
 
 def test_a_p_below_what_resamples_tell_apart_is_a_bound() -> None:

@@ -309,3 +309,54 @@ def test_only_what_was_trained_was_trained_once(
                   out=tmp_path / "md")  # fmt: skip
     text = page.read_text(encoding="utf-8")
     assert sentence in text if sentence else "with one seed" not in text
+
+
+@pytest.mark.parametrize("counted", [True, False])  # scores of an older medblip are not counted
+def test_what_nobody_states_is_not_shown_as_perfect(tmp_path: Path, counted: bool) -> None:
+    write_all(tmp_path)
+    values = {"audit-device-F1": 1.0, "audit-side-F1": 0.75}
+    for name in ("zero-shot", "full"):
+        path = RunDir(tmp_path / name).scores("test")
+        record = read_json(path)
+        for metric, value in values.items():
+            record["metrics"][metric] = {
+                "value": value, "ci": [value, 1.0], "n": N, "signature": metric
+            }  # fmt: skip
+        kinds = {"device": 0, "side": 12}
+        if counted:
+            record["clinical"]["statements"] = {
+                kind: {"captions": 0, "references": count, "images": count}
+                for kind, count in kinds.items()
+            }
+        write_json(path, record)
+    file = tmp_path / "comparison.json"
+    record = read_json(file)
+    row = {"system": "full", "baseline": "zero-shot", "difference": 0.0, "ci": [0.0, 0.0],
+           "p": 1.0, "p_holm": 1.0}  # fmt: skip
+    group = {"stratum": "length", "level": "long", "n": 7, "system": "full", "ci": [0.0, 1.0]}
+    for metric, value in values.items():
+        record["rows"].append(row | {"metric": metric, "value": value, "baseline_value": value})
+        record["strata"].append(group | {"metric": metric, "value": value})
+    write_json(file, record)
+    options: dict[str, Any] = {"data": tmp_path / "data", "comparison": file}
+    runs = [tmp_path / "zero-shot", tmp_path / "full"]
+    folder = report(runs, format="csv", out=tmp_path / "csv", **options)
+    tests = {row["metric"]: row for row in rows(folder / "tests.csv")}
+    assert set(list(tests["audit-device-F1"].values())[2:]) == {""}
+    assert tests["audit-side-F1"]["value"] == "0.75"
+    assert tests["audit-side-F1"]["p_holm"] == "1.0"
+    metrics = {row["metric"] for row in rows(folder / "strata.csv")}
+    assert "audit-side-F1" in metrics
+    assert "audit-device-F1" not in metrics
+    whole = {row["metric"]: row for row in rows(folder / "scores-all.csv")}
+    assert whole["audit-device-F1"]["stating"] == ("0" if counted else "")
+    assert whole["audit-side-F1"]["stating"] == ("12" if counted else "")
+    assert whole["CIDEr-D"]["stating"] == ""
+    page = report(runs, out=tmp_path / "page.html", **options)
+    text = Page(page.read_text(encoding="utf-8")).text
+    dash = "\N{EN DASH}"
+    assert f"full audit-device-F1 {' '.join([dash] * 6)}" in text
+    assert "full audit-side-F1 0.750 0.750 +0.000" in text
+    assert "a kind of statement that neither captions nor references make" in text
+    words = report(runs, format="md", out=tmp_path / "md", **options).read_text(encoding="utf-8")
+    assert f"| full | audit-device-F1 | {' | '.join([dash] * 6)} |" in words
