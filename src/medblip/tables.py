@@ -11,6 +11,7 @@ from rich.text import Text
 
 from medblip.progress import time_of
 from medblip.schema import Score
+from medblip.stages.report.cells import p_value
 
 if TYPE_CHECKING:
     from medblip.stages.check import Checked
@@ -69,18 +70,30 @@ def signature_lines(scores: Mapping[str, Score]) -> str:
     return "\n".join(f"{', '.join(those)}: {signature}" for signature, those in names.items())
 
 
-def audit_table(scores: Mapping[str, Score]) -> Table | None:
-    """Return precision, recall and F1 per kind of statement; None without an audit."""
+def audit_table(scores: Mapping[str, Score], stating: Mapping[str, int]) -> Table | None:
+    """Return precision, recall and F1 per kind of statement; None without an audit.
+
+    Args:
+        scores: By metric name.
+        stating: Kind -> images that state any; where it is 0, the 1 of nothing against nothing is
+            a dash.
+    """
     kinds = [name.removesuffix("-F1") for name in scores if _is_kind(name)]
     if not kinds:
         return None
     table = Table(title="Clinical audit: what captions assert, against the references")
-    for column in ("asserted", "precision", "recall", "F1", "95 % interval"):
+    for column in ("asserted", "images", "precision", "recall", "F1", "95 % interval"):
         table.add_column(column, justify="left" if column == "asserted" else "right")
     for kind in kinds:
+        shown = kind.removeprefix("audit-")
+        if stating.get(shown) == 0:
+            table.add_row(shown, "0", *["-"] * 4)
+            continue
         values = [scores[f"{kind}-{part}"] for part in ("P", "R", "F1")]
-        shown = (f"{score.value:.3f}" for score in values)
-        table.add_row(kind.removeprefix("audit-"), *shown, _interval(values[-1], digits=3))
+        table.add_row(
+            shown, str(stating.get(shown, "")), *(f"{score.value:.3f}" for score in values),
+            _interval(values[-1], digits=3),
+        )  # fmt: skip
     return table
 
 
@@ -148,8 +161,8 @@ def comparison_tables(result: Compared) -> list[Table | str]:
             f"{row['value']:.4f}",
             f"{row['difference']:+.4f}",
             f"[{low:+.4f}, {high:+.4f}]",
-            f"{row['p']:.4f}",
-            f"{row['p_holm']:.4f}",
+            p_value(row["p"]),
+            p_value(row["p_holm"]),
         )
     return [*tables.values(), f"n = {result.n}; {result.test}; {result.correction}"]
 
@@ -177,7 +190,7 @@ def demo_table(result: Demonstrated) -> Table:
         table.add_row(
             system,
             *cells,
-            *("-" if p is None else f"{p:.4f}" for p in tests),
+            *("-" if p is None else p_value(p) for p in tests),
             "-" if record["seconds"] is None else f"{record['seconds']:.0f}",
             "-" if record["trainable"] is None else f"{record['trainable']:,}",
         )
@@ -337,7 +350,7 @@ def systems_table(study: Studied) -> Table:
         rate = row["images_per_second"]
         tested = p.get(row["folder"])
         table.add_row(
-            Text(row["system"]), *values, "" if tested is None else f"{tested:.3f}",
+            Text(row["system"]), *values, "" if tested is None else p_value(tested),
             "" if rate is None else f"{rate:g}",
         )  # fmt: skip
     for one in study.failed:

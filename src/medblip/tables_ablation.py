@@ -8,6 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from medblip.progress import time_of
+from medblip.stages.report.cells import p_value
 
 if TYPE_CHECKING:
     from medblip.stages.ablate import Ablated
@@ -73,8 +74,8 @@ def _tests(result: Ablated) -> Table:
         if row["metric"] == result.headline:
             table.add_row(
                 Text(row["variant"]), Text(row["baseline"]), f"{row['difference']:+.3f}",
-                f"{row['ci'][0]:+.3f} to {row['ci'][1]:+.3f}", f"{row['p']:.4f}",
-                f"{row['p_holm']:.4f}",
+                f"{row['ci'][0]:+.3f} to {row['ci'][1]:+.3f}", p_value(row["p"]),
+                p_value(row["p_holm"]),
             )  # fmt: skip
     return table
 

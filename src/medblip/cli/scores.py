@@ -106,7 +106,7 @@ def evaluate(
 
         for part in (
             tables.score_table(result.scores, title=f"{predictions}, n = {result.n}"),
-            tables.audit_table(result.scores),
+            tables.audit_table(result.scores, result.stating),
             tables.error_table(result.scores),
             tables.signature_lines(result.scores),
             tables.degeneration_line(result.degeneration, result.n),

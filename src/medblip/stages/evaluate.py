@@ -31,6 +31,8 @@ class Evaluated:
         scores_file: Where they were written; None when no file was asked for.
         n: Number of images.
         scores: Value, interval and signature by metric name.
+        stating: Kind of the audit -> images on which the caption or its reference states any; where
+            none does, an F1 of 1 is one of nothing against nothing.
         degeneration: Signs of a collapsed captioner.
         unavailable: Part of the protocol -> why it was not computed.
         notes: What a reader of the scores must know.
@@ -39,6 +41,7 @@ class Evaluated:
     scores_file: str | None
     n: int
     scores: dict[str, Score]
+    stating: dict[str, int]
     degeneration: dict[str, float]
     unavailable: dict[str, str]
     notes: list[str]
@@ -112,6 +115,7 @@ def evaluate(
                 name: dataclasses.replace(score, n=computed.scored.get(name, score.n))
                 for name, score in table.scores.items()
             },
+            stating=_stating(computed),
             degeneration=_degeneration(captions, training),
             unavailable=computed.unavailable,
             notes=computed.notes,
@@ -172,6 +176,15 @@ def _source(
         run=run,
         eval=cfg.eval,
     )
+
+
+def _stating(computed: Computed) -> dict[str, int]:
+    """Return per kind of the audit on how many images either side states any."""
+    return {
+        name.removeprefix("audit-"): int((family.values[:, 1:].sum(axis=1) > 0).sum())
+        for name, family in computed.families.items()
+        if name.startswith("audit-") and name != "audit-errors"
+    }
 
 
 def _degeneration(captions: Sequence[str], training: Path | str | None) -> dict[str, float]:

@@ -133,6 +133,38 @@ def test_long_words_do_not_widen_the_page(size: str, tmp_path: Path) -> None:
     assert int(told[2]) <= int(told[1])
 
 
+@pytest.mark.parametrize("shape", [(300, 300), (900, 300)])
+def test_a_focused_word_is_not_under_the_picture_of_a_phone(
+    tmp_path: Path, shape: tuple[int, int]
+) -> None:  # fmt: skip
+    """Shift+Tab scrolls up to a word, and there the picture stays on top of the page."""
+    write_runs(tmp_path)
+    for index in range(20):
+        pixels = np.full(shape, 90, dtype=np.uint8)
+        Image.fromarray(pixels).save(tmp_path / "data" / "images" / f"{index}.png")
+    page = report([tmp_path / name for name in NAMES], data=tmp_path / "data", limit=3,
+                  out=tmp_path / "page.html")  # fmt: skip
+    probe = """<script>
+      document.documentElement.style.scrollBehavior = "auto";
+      const words = [...document.querySelectorAll(".card:nth-child(2) .words button")].reverse();
+      let hidden = 0, seen = 0;
+      for (const word of words) {
+        word.focus();
+        const box = word.getClientRects()[0];
+        const on = document.elementFromPoint(box.left + box.width / 2, box.top + box.height / 2);
+        seen += 1; hidden += on !== word;
+      }
+      document.title = `probe ${seen} ${hidden}`;
+    </script>"""
+    text = POLICY.sub("", page.read_text(encoding="utf-8"))
+    page.write_text(text.replace("</body>", probe + "</body>"), encoding="utf-8")
+    dom, log = open_page(page, tmp_path / "profile", "--dump-dom", size="500,700")
+    told = re.search(r"<title>probe (\d+) (\d+)</title>", dom)
+    assert told, log[-2000:]
+    assert int(told[1]) > 20
+    assert int(told[2]) == 0
+
+
 def axe(page: Path, folder: Path, theme: str, size: str) -> list[dict[str, Any]]:
     """Return what axe-core finds in a copy of the page, all parts open."""
     found = importlib.util.find_spec("axe_playwright_python")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import html
 import re
 import shutil
 import subprocess
@@ -11,13 +12,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from report_files import HOSTILE_TEXTS, NAMES, N, Page, write_all, write_hostile
+from report_files import HOSTILE_TEXTS, NAMES, N, Page, example, write_all, write_hostile
 
 from medblip.errors import ConfigError, RunError
-from medblip.files import read_json, write_json
+from medblip.files import read_json, write_json, write_text
 from medblip.rundir import RunDir
+from medblip.schema import Prediction, dump_jsonl
 from medblip.stages.report import report
 from medblip.stages.report.cells import Column, Table, cell
+from medblip.stages.report.charts import Chart, Line, chart_pdf, chart_svg
 from medblip.stages.report.csvs import csv_text
 from medblip.stages.report.latex import latex_table, latex_text
 
@@ -248,3 +251,112 @@ def test_where_no_interval_was_computed_none_is_shown(tmp_path: Path, form: str)
     assert not re.search("0\\.523 (to|\N{EN DASH}) 0\\.523|0\\.600 to|bootstrap interval", text)
     assert re.search("no intervals were computed", text, re.IGNORECASE)
     assert "An interval says" not in text
+
+
+@pytest.mark.parametrize("name", [r"a$\x$b", "a$b$", "$", r"a\frac{"])
+def test_a_name_with_dollar_signs_is_no_formula_in_a_chart(name: str) -> None:
+    line = Line(name, [0.0, 1.0], [0.5, 0.4], "#c97f00", ())
+    chart = Chart(name="deletion-0", title=f"Deletion, {name}", x=f"share of {name}", lines=[line])
+    assert chart_pdf(chart).startswith(b"%PDF")
+    assert f"share of {name}" in html.unescape(chart_svg(chart))
+    assert chart_pdf(dataclasses.replace(chart, joined=False)).startswith(b"%PDF")
+
+
+def test_addresses_in_captions_are_no_links_in_markdown(tmp_path: Path) -> None:
+    """GitHub makes links of these without any markup, and of a@b.cd even when @ is an entity."""
+    write_all(tmp_path)
+    run = RunDir(tmp_path / "full")
+    texts = ["see www.evil.example", "mail a@b.cd, WWW.evil.example", "mailto:a.b+c@d.ef",
+             "https://evil.example", "- item", "1. item", "+ item", "="]  # fmt: skip
+    rows = [Prediction(id=f"case-{i:02d}", caption=texts[i % len(texts)]) for i in range(N)]
+    write_text(run.predictions("test"), dump_jsonl(rows))
+    page = report(run.path, data=tmp_path / "data", out=tmp_path / "md", format="md", limit=N)
+    words = page.read_text(encoding="utf-8")
+    assert not re.search(r"www\.", words, re.IGNORECASE)
+    assert not re.search("(?<!&#8288;)@", words)
+    assert "://" not in words
+    assert "www&#46;evil.example" in words
+    assert "a&#8288;@b.cd" in words
+    for text in ("\\- item", "1\\. item", "\\+ item", "\\="):
+        assert f"- full: {text}\n" in words
+
+
+def test_drawn_images_are_called_so_without_a_gallery(tmp_path: Path) -> None:
+    write_all(tmp_path)
+    for limit in (0, 3):
+        page = report(tmp_path / "full", data=tmp_path / "data", out=tmp_path / "md", format="md",
+                      limit=limit)  # fmt: skip
+        assert "These images are drawn (phantoms)" in page.read_text(encoding="utf-8")
+    plain = [dataclasses.replace(example(index), facts=None) for index in range(N)]
+    write_text(tmp_path / "data" / "manifest.jsonl", dump_jsonl(plain))
+    page = report(tmp_path / "full", data=tmp_path / "data", out=tmp_path / "md", format="md")
+    assert "phantoms" not in page.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("names", "sentence"),
+    [
+        (("zero-shot",), None),
+        (("full",), "Each system was trained once"),
+        (("zero-shot", "full"), "Each fine-tuned system was trained once"),
+    ],
+)
+def test_only_what_was_trained_was_trained_once(
+    tmp_path: Path, names: tuple[str, ...], sentence: str | None
+) -> None:
+    write_all(tmp_path)
+    page = report([tmp_path / name for name in names], data=tmp_path / "data", format="md",
+                  out=tmp_path / "md")  # fmt: skip
+    text = page.read_text(encoding="utf-8")
+    assert sentence in text if sentence else "with one seed" not in text
+
+
+@pytest.mark.parametrize("counted", [True, False])  # scores of an older medblip are not counted
+def test_what_nobody_states_is_not_shown_as_perfect(tmp_path: Path, counted: bool) -> None:
+    write_all(tmp_path)
+    values = {"audit-device-F1": 1.0, "audit-side-F1": 0.75}
+    for name in ("zero-shot", "full"):
+        path = RunDir(tmp_path / name).scores("test")
+        record = read_json(path)
+        for metric, value in values.items():
+            record["metrics"][metric] = {
+                "value": value, "ci": [value, 1.0], "n": N, "signature": metric
+            }  # fmt: skip
+        kinds = {"device": 0, "side": 12}
+        if counted:
+            record["clinical"]["statements"] = {
+                kind: {"captions": 0, "references": count, "images": count}
+                for kind, count in kinds.items()
+            }
+        write_json(path, record)
+    file = tmp_path / "comparison.json"
+    record = read_json(file)
+    row = {"system": "full", "baseline": "zero-shot", "difference": 0.0, "ci": [0.0, 0.0],
+           "p": 1.0, "p_holm": 1.0}  # fmt: skip
+    group = {"stratum": "length", "level": "long", "n": 7, "system": "full", "ci": [0.0, 1.0]}
+    for metric, value in values.items():
+        record["rows"].append(row | {"metric": metric, "value": value, "baseline_value": value})
+        record["strata"].append(group | {"metric": metric, "value": value})
+    write_json(file, record)
+    options: dict[str, Any] = {"data": tmp_path / "data", "comparison": file}
+    runs = [tmp_path / "zero-shot", tmp_path / "full"]
+    folder = report(runs, format="csv", out=tmp_path / "csv", **options)
+    tests = {row["metric"]: row for row in rows(folder / "tests.csv")}
+    assert set(list(tests["audit-device-F1"].values())[2:]) == {""}
+    assert tests["audit-side-F1"]["value"] == "0.75"
+    assert tests["audit-side-F1"]["p_holm"] == "1.0"
+    metrics = {row["metric"] for row in rows(folder / "strata.csv")}
+    assert "audit-side-F1" in metrics
+    assert "audit-device-F1" not in metrics
+    whole = {row["metric"]: row for row in rows(folder / "scores-all.csv")}
+    assert whole["audit-device-F1"]["stating"] == ("0" if counted else "")
+    assert whole["audit-side-F1"]["stating"] == ("12" if counted else "")
+    assert whole["CIDEr-D"]["stating"] == ""
+    page = report(runs, out=tmp_path / "page.html", **options)
+    text = Page(page.read_text(encoding="utf-8")).text
+    dash = "\N{EN DASH}"
+    assert f"full audit-device-F1 {' '.join([dash] * 6)}" in text
+    assert "full audit-side-F1 0.750 0.750 +0.000" in text
+    assert "a kind of statement that neither captions nor references make" in text
+    words = report(runs, format="md", out=tmp_path / "md", **options).read_text(encoding="utf-8")
+    assert f"| full | audit-device-F1 | {' | '.join([dash] * 6)} |" in words

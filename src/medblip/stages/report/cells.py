@@ -9,6 +9,7 @@ from typing import Any
 
 __all__ = ["ABSENT", "SYSTEM", "Column", "Table", "cell", "p_value", "visible"]
 
+_SMALLEST_P = 0.001
 ABSENT = "\N{EN DASH}"
 #: Control characters and lone surrogates: no format can hold them.
 _UNSHOWABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
@@ -78,12 +79,14 @@ def _interval(value: list[float]) -> str:
 
 
 def p_value(p: float) -> str:
-    """Return p with four decimals; the bootstrap's smallest is 1 / (resamples + 1), never 0.
+    """Return p with four decimals; below what resamples can tell apart, that bound.
 
-    >>> p_value(0.03), p_value(0.00001)
-    ('0.0300', '< 0.0001')
+    10,000 resamples cannot give less than 0.0001, and Holm multiplies it: digits below are noise.
+
+    >>> p_value(0.03), p_value(0.0002)
+    ('0.0300', '< 0.001')
     """
-    return f"{p:.4f}" if p >= 0.00005 else "< 0.0001"
+    return f"{p:.4f}" if p >= _SMALLEST_P else f"< {_SMALLEST_P}"
 
 
 def visible(text: str) -> str:

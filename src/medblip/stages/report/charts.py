@@ -90,7 +90,8 @@ def _draw(chart: Chart, *, legend: bool) -> Any:
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
 
-    with rc_context({"font.size": 9, "axes.linewidth": 0.6}):
+    # a dollar sign in a name is no formula, wherever the name stands
+    with rc_context({"font.size": 9, "axes.linewidth": 0.6, "text.parse_math": False}):
         figure = Figure(figsize=(3.7, 2.5) if not legend else (4.6, 3.2), layout="constrained")
         axes = figure.add_subplot()
         for index, line in enumerate(chart.lines):
@@ -99,7 +100,7 @@ def _draw(chart: Chart, *, legend: bool) -> Any:
                       linestyle=(0, line.dash) if line.dash and chart.joined else "solid",
                       marker=mark if len(line.x) < 30 else None,
                       markersize=3 if chart.joined else 6,
-                      label=line.name.encode("ascii", "replace").decode().lstrip("_") or "?",
+                      label=_drawable(line.name).lstrip("_") or "?",
                       )  # fmt: skip
             if not chart.joined:  # a number tells variants apart without colour
                 axes.annotate(line.name.split()[0], (line.x[0], line.y[0]),
@@ -114,11 +115,14 @@ def _draw(chart: Chart, *, legend: bool) -> Any:
         axes.spines[["top", "right", "left"]].set_visible(False)
         axes.tick_params(length=0)
         if legend:
-            axes.set_ylabel(chart.title)
-            drawn = axes.legend(frameon=False, fontsize=7)
-            for text in drawn.get_texts():  # a dollar sign in a name is no formula
-                text.set_parse_math(False)
+            axes.set_ylabel(_drawable(chart.title))
+            axes.legend(frameon=False, fontsize=7)
     return figure
+
+
+def _drawable(text: str) -> str:
+    """Return text of signs that every font has."""
+    return text.encode("ascii", "replace").decode()
 
 
 def _attributes(match: re.Match[str]) -> str:

@@ -10,6 +10,7 @@ from typing import Any
 from medblip.errors import RunError, explain
 from medblip.stages.report.collect import System
 from medblip.stages.report.records import read_record
+from medblip.stages.report.silent import is_silent
 
 __all__ = ["read_comparison"]
 
@@ -50,7 +51,30 @@ def read_comparison(path: Path, split: str, systems: Sequence[System]) -> dict[s
                 "--comparison out",
             )
         )
-    return compared | {"rows": [row for row in compared["rows"] if row["system"] in by_name]}
+    rows = [_said(row, by_name) for row in compared["rows"] if row["system"] in by_name]
+    strata = [
+        row
+        for row in compared.get("strata") or []
+        if row["system"] not in by_name
+        or not is_silent(by_name[row["system"]].scores, row["metric"])
+    ]
+    return compared | {"rows": rows, "strata": strata}
+
+
+def _said(row: dict[str, Any], systems: dict[str, System]) -> dict[str, Any]:
+    """Return a test without what says nothing: the value of a kind of statement nobody makes.
+
+    A difference to such a value is none, either; the p that it has counted in the correction.
+    """
+    sides = {"value": row["system"], "baseline_value": row["baseline"]}
+    silent = [
+        key
+        for key, name in sides.items()
+        if name in systems and is_silent(systems[name].scores, row["metric"])
+    ]
+    if not silent:
+        return row
+    return row | dict.fromkeys([*silent, "difference", "ci", "p", "p_holm"])
 
 
 def _differing(compared: dict[str, Any], systems: dict[str, System]) -> list[str]:

@@ -46,6 +46,7 @@ class Contents:
         wanted: The split that was asked for.
         systems: The runs, in the order given.
         cases: Images of the gallery.
+        synthetic: Whether the images are drawn, those outside of the gallery included.
         root: Folder of the data set.
         compared: Content of the comparison's file.
         ablation: Content of the ablation's file.
@@ -58,6 +59,7 @@ class Contents:
     wanted: str | None
     systems: list[System]
     cases: list[Case]
+    synthetic: bool
     root: Path
     compared: dict[str, Any] | None
     ablation: dict[str, Any] | None
@@ -111,12 +113,15 @@ def gather(
                 do="name the split with --split",
             )
         )
+    examples = read_split(root, found)
     return Contents(
         title=title or (systems[0].name if len(systems) == 1 else "Captioners compared"),
         split=found,
         wanted=split,
         systems=systems,
-        cases=choose_cases(read_split(root, found), systems, limit=limit),
+        cases=choose_cases(examples, systems, limit=limit),
+        # only phantoms have findings as exact facts
+        synthetic=any("findings" in (example.facts or {}) for example in examples),
         root=root,
         compared=None if comparison is None else read_comparison(comparison, found, systems),
         ablation=ablated,

@@ -5,13 +5,20 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+from medblip.markdown import escape
 from medblip.stages.report.cells import Table, cell, visible
 from medblip.stages.report.contents import Contents
 from medblip.stages.report.words import conclusions
 
 __all__ = ["markdown_text"]
 
-_SPECIAL = re.compile(r"([\\`*_{}\[\]<>()#+!|~$&@:])")
+#: At the start of a line, before a blank: a list, or the line under a heading.
+_AT_START = re.compile(r"^(\d*)([-+=.)])(?=\s|$)")
+#: A mail address becomes a link even where its @ is escaped or an entity, but not across a sign
+#: that cannot be seen (WORD JOINER): tried with cmark-gfm, GitHub's own.
+_UNLINKED_AT = "&#8288;@"
+#: Letters of one text: a caption is never cut.
+_WHOLE = 1_000_000
 
 
 def markdown_text(contents: Contents, tables: Sequence[Table]) -> str:
@@ -55,9 +62,12 @@ def _case(contents: Contents, index: int) -> str:
 
 
 def _escape(text: str) -> str:
-    r"""Return text of one line in which no sign means anything.
+    r"""Return text of one line in which no sign means anything, and no address is a link.
 
     >>> _escape("a_b | <i>\nc")
-    'a\\_b \\| \\<i\\> c'
+    'a\\_b \\| &lt;i&gt; c'
+    >>> _escape("www.x.yy a@b.cd")
+    'www&#46;x.yy a&#8288;@b.cd'
     """
-    return _SPECIAL.sub(r"\\\1", " ".join(visible(text).split()))
+    safe = escape(visible(text), _WHOLE).replace("@", _UNLINKED_AT)
+    return _AT_START.sub(r"\1\\\2", safe)

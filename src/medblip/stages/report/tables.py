@@ -11,6 +11,7 @@ from medblip.stages.report.clinicaltables import clinical, errors, hallucination
 from medblip.stages.report.collect import HEADLINE, System
 from medblip.stages.report.contents import Contents
 from medblip.stages.report.maptables import faithfulness, faithfulness_tests
+from medblip.stages.report.silent import images_stating
 
 __all__ = ["all_tables", "every_score", "score_names"]
 
@@ -75,13 +76,15 @@ def every_score(contents: Contents) -> Table:
         Column(key="value", title="value", kind="number"),
         Column(key="ci", title="95 % interval", kind="ci"),
         Column(key="n", title="images", kind="count"),
+        Column(key="stating", title="images that state any", kind="count"),
         Column(key="signature", title="signature"),
     ]
     rows = [
-        {"system": system.name, "metric": name, **score}
+        {"system": system.name, "metric": name, **score,
+         "stating": images_stating(system.scores, name)}
         for system in contents.systems
         for name, score in system.scores["metrics"].items()
-    ]
+    ]  # fmt: skip
     return Table(name="scores-all", title="Every score", columns=columns, rows=rows)
 
 
@@ -98,6 +101,8 @@ def tests(contents: Contents) -> Table | None:
         *_TEST,
     ]
     note = f"{compared['n']} images; {compared['test']}; {compared['correction']}."
+    if any(row["p"] is None for row in compared["rows"]):
+        note += " A dash: a kind of statement that neither captions nor references make."
     return Table(name="tests", keys=2, title=f"Tests against {compared['baseline']}",
                  columns=columns, rows=compared["rows"], note=note)  # fmt: skip
 

@@ -4,12 +4,7 @@ from __future__ import annotations
 
 from medblip.stages.report.contents import Contents
 
-__all__ = ["conclusions", "is_synthetic"]
-
-
-def is_synthetic(contents: Contents) -> bool:
-    """Whether the images are phantoms: only these have findings as exact facts."""
-    return any("findings" in (case.example.facts or {}) for case in contents.cases)
+__all__ = ["conclusions"]
 
 
 def conclusions(contents: Contents) -> list[str]:
@@ -24,18 +19,26 @@ def conclusions(contents: Contents) -> list[str]:
         "Attention is not an explanation. A map may lie on the right place under a wrong caption, "
         "and on a wrong place under a right one.",
     ]
-    if is_synthetic(contents):
+    if contents.synthetic:
         found.append(
             "These images are drawn (phantoms) and their facts are exact. Results on them compare "
             "methods; they say nothing about a clinic."
         )
-    if contents.ablation is None or len(contents.ablation.get("seeds", [])) < 2:
-        found.append(
-            "Each system was trained once, with one seed: differences include the luck of that run."
-        )
-    elif len(contents.ablation["seeds"]) > 1:
-        found.append(
-            f"The ablation has {len(contents.ablation['seeds'])} seeds per variant; the scores of "
-            "the other tables are of one run each and include the luck of that run."
-        )
-    return found
+    return found + _of_seeds(contents)
+
+
+def _of_seeds(contents: Contents) -> list[str]:
+    """Return what luck has to do with it, where anything was trained."""
+    seeds = len((contents.ablation or {}).get("seeds", []))
+    if seeds > 1:
+        return [
+            f"The ablation has {seeds} seeds per variant; the scores of the other tables are of "
+            "one run each and include the luck of that run."
+        ]
+    trained = [system.trained for system in contents.systems]
+    if contents.ablation is None and not any(trained):
+        return []
+    which = "system" if all(trained) else "fine-tuned system"
+    return [
+        f"Each {which} was trained once, with one seed: differences include the luck of that run."
+    ]
