@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -22,8 +23,8 @@ from medblip.pictures import align
 from medblip.rundir import RunDir
 from medblip.schema import Prediction, dump_jsonl
 from medblip.stages.report import report
-from medblip.stages.report.collect import choose_cases, gallery_ids, read_systems
-from medblip.stages.report.wordmaps import pack_maps
+from medblip.stages.report.collect import Case, choose_cases, gallery_ids, read_systems
+from medblip.stages.report.wordmaps import drawing_command, pack_maps
 
 HOSTILE = 'a <script>alert(1)</script> </script><img src=x onerror=alert(2)> & \u2028 "quote" left'
 
@@ -203,6 +204,41 @@ def test_maps_of_other_captions_are_not_shown(study: Path) -> None:
     text, page = build(study, "full")
     assert "There are no attention maps" in page.text
     assert '<script id="maps" type="application/json">{}</script>' in text
+
+
+def test_images_without_maps_are_counted_and_the_command_draws_them(study: Path) -> None:
+    """`explain RUN` draws images by seed, the gallery has others: few of its cards have maps."""
+    assert "How to draw the maps" not in build(study)[1].text  # all are drawn
+    path = study / "full" / "maps" / "test.json"
+    record = json.loads(path.read_text())
+    path.write_text(json.dumps(record | {"images": record["images"][:5]}))
+    for options in ({}, {"format": "pdf-ready"}):
+        _, page = build(study, **options)
+        assert f"15 of the {N} images here have no map of full" in page.text
+        assert "have no map of lora" not in page.text
+        command = re.search(
+            r"medblip explain RUN (--split test --force (?:--image=\S+ ?)+)", page.text
+        )
+        assert command is not None
+        shown = {a["data-id"] for a in page.all("article")}
+        assert set(re.findall(r"--image=(\S+)", command[1])) == shown
+    shutil.rmtree(study / "full" / "maps")
+    _, page = build(study, "full")
+    assert "There are no attention maps of these images" in page.text
+    assert "medblip explain RUN" in page.text
+
+
+def test_the_command_that_draws_maps_is_one_that_explain_takes(study: Path) -> None:
+    """Ids may hold what a shell or an option parser would take for its own."""
+    shutil.rmtree(study / "full" / "maps")
+    odd = ["-x", "a b", "$(touch mine)", "it's", "é"]
+    rows = [dataclasses.replace(example(i), id=name) for i, name in enumerate(odd)]
+    cases = [Case(row, "random") for row in rows]
+    system = read_systems([RunDir(study / "full")], "test")[0]
+    system = dataclasses.replace(system, captions=dict.fromkeys(odd, "x"))
+    words = shlex.split(drawing_command([system], cases, "test") or "")
+    assert words[:6] == ["medblip", "explain", "RUN", "--split", "test", "--force"]
+    assert words[6:] == [f"--image={name}" for name in odd]
 
 
 def test_a_picture_that_is_gone_is_named(study: Path) -> None:

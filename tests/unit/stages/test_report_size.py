@@ -114,7 +114,9 @@ def test_two_hundred_real_images_with_long_captions_fit(shared_data: Path, tmp_p
     assert " of 60 (" in text  # how many words have a tile
 
 
-@pytest.mark.parametrize(("grey", "words"), [(False, 40), (True, 60)])
+@pytest.mark.parametrize(
+    ("grey", "words"), [(False, 40), pytest.param(True, 60, marks=pytest.mark.slow)]
+)
 def test_two_hundred_images_of_noise_fit(tmp_path: Path, grey: bool, words: int) -> None:
     """Once 21.2 MB: the pictures alone were larger than the page may be."""
     runs = write_study(tmp_path, long_captions(noise_pairs(tmp_path, grey), words), systems=1)

@@ -22,7 +22,7 @@ from medblip.stages.report.curves import (
 )
 from medblip.stages.report.gallery import build_cards
 from medblip.stages.report.tables import all_tables, score_names
-from medblip.stages.report.wordmaps import Fitted, fit_maps
+from medblip.stages.report.wordmaps import Fitted, drawing_command, fit_maps, undrawn
 from medblip.stages.report.words import conclusions
 
 __all__ = ["render_page"]
@@ -101,7 +101,8 @@ def _of_maps(contents: Contents, fitted: Fitted) -> dict[str, Any]:
     names = [system.name for system in contents.systems]
     return {
         "maps": fitted.maps,
-        "map_notes": fitted.notes,
+        "map_notes": [*undrawn(contents.systems, contents.cases), *fitted.notes],
+        "drawing": drawing_command(contents.systems, contents.cases, contents.split),
         "unmapped": [name for name in names if visible(name) not in fitted.maps],
     }
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shlex
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,7 +15,7 @@ from medblip.pictures import packed
 from medblip.stages.report.cells import visible
 from medblip.stages.report.collect import Case, System
 
-__all__ = ["Fitted", "fit_maps", "pack_maps", "pooled"]
+__all__ = ["Fitted", "drawing_command", "fit_maps", "pack_maps", "pooled", "undrawn"]
 
 #: Letters that a word takes more when it is a button than when it is text.
 _BUTTON = 70
@@ -159,3 +160,30 @@ def _left_out(
                 "make the page too large."
             )
     return notes
+
+
+def undrawn(systems: Sequence[System], cases: Sequence[Case]) -> list[str]:
+    """Return, per system that has some maps, how many captioned images of the page lack one."""
+    notes = []
+    for system in systems:
+        captioned = [c.example.id for c in cases if c.example.id in system.captions]
+        absent = [name for name in captioned if name not in system.maps]
+        if system.maps and absent:
+            notes.append(
+                f"{len(absent)} of the {len(captioned)} images here have no map of {system.name}: "
+                "none was drawn of these captions."
+            )
+    return notes
+
+
+def drawing_command(systems: Sequence[System], cases: Sequence[Case], split: str) -> str | None:
+    """Return the command that draws the maps of this page's images; None where all are drawn.
+
+    It names the images, as `explain` by itself draws others; `--force`, as it would replace maps of
+    images that are not named.
+    """
+    ids = [case.example.id for case in cases]
+    if all(name in s.maps for s in systems for name in ids if name in s.captions):
+        return None
+    images = " ".join(shlex.quote(f"--image={name}") for name in ids)
+    return f"medblip explain RUN --split {split} --force {images}"
