@@ -283,6 +283,9 @@ class DecodeConfig:
         top_k: Draw among so many likeliest tokens; 0: among all.
         top_p: Draw among the likeliest tokens that have this probability together (arXiv
             1904.09751).
+        close_up: Take out the blanks that a vocabulary without them (BERT's: BLIP, Q-Formers'
+            prompts) leaves around hyphens, slashes and points: `x - ray` is written `x-ray`. Off:
+            captions are transformers' to the letter.
         num_captions: Captions per image: the best beams, or draws. The first is the caption, the
             others are alternatives.
         seed: Of the draws.
@@ -301,6 +304,7 @@ class DecodeConfig:
     temperature: float = 1.0
     top_k: int = 0
     top_p: float = 1.0
+    close_up: bool = False
     num_captions: int = 1
     seed: int = 0
     precision: Literal["auto", "fp32", "bf16"] = "auto"

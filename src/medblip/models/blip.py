@@ -99,7 +99,7 @@ class BlipCaptioner(Family):
                 BlipStack(self._decoder), self._decoder.parameters(), decode, embeds, heads
             )
             found = search.run(embeds, heads, keys or [""] * len(embeds))
-        return self._captions(found)
+        return self._captions(found, decode)
 
     def _looks(self, embeds: torch.Tensor, batch: TokenBatch) -> Looks:
         with stock_attention(self.network):

@@ -182,9 +182,14 @@ class Family(Replays):
         self._image_processor.save_pretrained(folder)
         self.tokenizer.save_pretrained(folder)
 
-    def _captions(self, found: list[list[Hypothesis]]) -> list[list[Generated]]:
+    def _captions(
+        self, found: list[list[Hypothesis]], decode: DecodeConfig
+    ) -> list[list[Generated]]:
         """Return hypotheses as captions."""
         return [
-            [generated(self.tokenizer, one.ids, one.logprobs) for one in hypotheses]
+            [
+                generated(self.tokenizer, one.ids, one.logprobs, close_up=decode.close_up)
+                for one in hypotheses
+            ]
             for hypotheses in found
         ]

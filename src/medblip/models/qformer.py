@@ -135,7 +135,7 @@ class QFormerCaptioner(Family):
                 keys or [""] * len(embeds),
                 "input_ids" if self._alone else "decoder_input_ids", images,
             )  # fmt: skip
-        return self._captions(found)
+        return self._captions(found, decode)
 
     def _save_processors(self, folder: Path) -> None:
         super()._save_processors(folder)

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import torch
 
 from medblip.models.captioner import Generated, TokenBatch
 
-__all__ = ["collate", "generated"]
+__all__ = ["closed_up", "collate", "generated"]
+
+#: Blanks of BERT's tokenizer inside a word or a number.
+_INSIDE = re.compile(r"(?<=\w) ([-/]) (?=\w)|(?<=\d) ?([.:]) (?=\d)|(?<=\w) (')\s(?=s\b)")
 
 
 def collate(token_ids: list[list[int]], given: int, pad: int, device: torch.device) -> TokenBatch:
@@ -36,9 +40,29 @@ def collate(token_ids: list[list[int]], given: int, pad: int, device: torch.devi
     return TokenBatch(*(t.to(device, non_blocking=True) for t in parts))
 
 
-def generated(tokenizer: Any, ids: list[int], logprobs: list[float]) -> Generated:
-    """Return new token ids as a caption."""
+def closed_up(text: str) -> str:
+    """Return a caption without the blanks that a vocabulary puts inside words and numbers.
+
+    >>> closed_up("ap x - ray : 2. 5 cm mass , t1 / t2 ; patient ' s left - sided 3 : 1")
+    "ap x-ray : 2.5 cm mass , t1/t2 ; patient's left-sided 3:1"
+    """
+    return _INSIDE.sub(lambda found: found[1] or found[2] or found[3], text)
+
+
+def generated(
+    tokenizer: Any, ids: list[int], logprobs: list[float], *, close_up: bool = False
+) -> Generated:
+    """Return new token ids as a caption.
+
+    Args:
+        tokenizer: That wrote them.
+        ids: Without prompt and end.
+        logprobs: One for each.
+        close_up: Whether blanks around hyphens, slashes and points are taken out.
+    """
     text = tokenizer.decode(ids, skip_special_tokens=True).strip()
+    if close_up:
+        text = closed_up(text)
     pieces = tokenizer.convert_ids_to_tokens(ids)
     if None in pieces:  # rows that only fill a matrix up: an untrained network may choose one
         pieces = []

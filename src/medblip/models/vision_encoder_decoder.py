@@ -105,7 +105,7 @@ class VisionEncoderDecoderCaptioner(Family):
         keys = keys or [""] * len(embeds)
         with torch.compiler.set_stance("force_eager"):
             found = self._written(embeds, decode, heads, keys)
-        return self._captions(found)
+        return self._captions(found, decode)
 
     def _looks(self, embeds: torch.Tensor, batch: TokenBatch) -> Looks:
         with eager_attention(self.network.decoder):

@@ -125,7 +125,7 @@ class VlmCaptioner(Family):
                 self.network, decode, self._special, given, keys or [""] * len(embeds),
                 "input_ids", images,
             )  # fmt: skip
-        return self._captions(made)
+        return self._captions(made, decode)
 
     def replay(
         self, embeds: torch.Tensor, captions: Sequence[str | Sequence[str]], *,

@@ -115,7 +115,7 @@ def test_a_regime_with_further_rules_is_not_called_alone(tmp_path: Path) -> None
     found = claims(Ledger(tmp_path), split="test", runs=runs)[3]
     assert "the vision encoder with what the rule \\.word_embeddings\\. names" in found.reason
     assert "the rate 0.01" in found.reason
-    assert "The decoder is not alone" not in found.reason
+    assert "regime of the decoder" not in found.reason
 
 
 def test_masks_without_a_hit_are_not_called_absent(tmp_path: Path) -> None:

@@ -55,6 +55,9 @@ def unlike(decode: dict[str, Any]) -> list[str]:
         if decode.get("num_captions", 1) > 1:
             found.append(f"The caption is the likeliest of {int(decode['num_captions'])} draws; "
                          "the lines for plain transformers draw one.")  # fmt: skip
+    if decode.get("close_up"):
+        found.append("`decode.close_up` took out blanks inside words (x - ray: x-ray); the lines "
+                     "for plain transformers leave them.")  # fmt: skip
     if decode.get("precision") == "bf16":
         found.append("They were written in bf16; the lines for plain transformers compute in fp32, "
                      "and word some captions otherwise.")  # fmt: skip

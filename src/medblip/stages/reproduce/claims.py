@@ -142,7 +142,7 @@ def _decoder_is_close(ledger: Ledger, runs: Mapping[str, str]) -> Claim:
         elif ahead == "yes" and close[0] and far[1]:
             verdict = "reproduced"
     extra = "".join(
-        f" The {name} is not alone here: {words} train."
+        f" Here the regime of the {name} is not that alone: it trains {words}."
         for name in ("decoder", "encoder")
         if name in runs and not (words := regime(ledger, name, runs[name])).endswith(" alone")
     )
