@@ -123,7 +123,7 @@ def compare(
         typer.Argument(help="Runs, scores.json files, tables of captions; or one list, a .toml."),
     ],
     baseline: Annotated[
-        Path | None, typer.Option(help="Of a list: a name. Default: the first.")
+        Path | None, typer.Option(help="A path, or a name as tables have it. Default: the first.")
     ] = None,
     split: Split = "test",
     references: Annotated[

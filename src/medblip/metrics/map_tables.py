@@ -32,17 +32,19 @@ Table = Mapping[tuple[str, str], Floats]
 def measures(table: Table, *, resamples: int, seed: int) -> list[dict[str, Any]]:
     """Return a row per measure and map: value, 95 % interval over images, and images that count.
 
-    Where none counts, value and interval are None.
+    Only images that count are drawn. Where none does, value and interval are None; of fewer than
+    `FEWEST` there is no interval: it would be sure of itself.
     """
-    counted = {key: int((values[:, 1] > 0).sum()) for key, values in table.items()}
-    families = [Statistics(Ratio(_name(key)), table[key]) for key in table if counted[key]]
-    found = scores(families, resamples=resamples, seed=seed)
     rows = []
-    for key, count in counted.items():
+    for key, values in table.items():
+        counted = values[values[:, 1] > 0]
         row: dict[str, Any] = {"measure": key[0], "map": key[1], "value": None, "ci": None}
-        if count:
-            row |= {"value": found[_name(key)].value, "ci": list(found[_name(key)].ci)}
-        rows.append(row | {"n": count})
+        if len(counted):
+            enough = len(counted) >= FEWEST
+            family = Statistics(Ratio(_name(key)), counted)
+            found = scores([family], resamples=resamples if enough else 0, seed=seed)[_name(key)]
+            row |= {"value": found.value, "ci": list(found.ci) if enough else None}
+        rows.append(row | {"n": len(counted)})
     return rows
 
 

@@ -11,6 +11,7 @@ spread of two or three seeds is itself poorly known (`MODERATE_SEEDS`).
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Collection, Sequence
 
 import numpy as np
@@ -36,11 +37,14 @@ class OverSeeds:
 
     Args:
         per_seed: Value of each training on all images.
-        drawn: Value in each resample, float64 (resamples,).
+        drawn: Value in each resample, float64 (resamples,); stretched, it may leave the metric's
+            range.
+        within: Where the interval is cut: 0 to 1, or as far as any training's draws lie.
     """
 
     per_seed: tuple[float, ...]
     drawn: Floats
+    within: tuple[float, float] = (-math.inf, math.inf)
 
     @property
     def value(self) -> float:
@@ -50,7 +54,7 @@ class OverSeeds:
     @property
     def ci(self) -> tuple[float, float]:
         """95 % percentile interval over images and seeds."""
-        low, high = np.percentile(self.drawn, [2.5, 97.5])
+        low, high = np.clip(np.percentile(self.drawn, [2.5, 97.5]), *self.within)
         return float(low), float(high)
 
     @property
@@ -111,6 +115,7 @@ def over_seeds(
         name: OverSeeds(
             tuple(corpus[name]),
             columns[0] if len(runs) == 1 else (np.stack(columns, axis=1) * share_RS).sum(axis=1),
+            (min(0.0, *map(np.min, columns)), max(1.0, *map(np.max, columns))),
         )
         for name, columns in drawn.items()
     }

@@ -13,6 +13,7 @@ from typing import Any, ClassVar, Self
 import torch
 from PIL import Image
 
+from medblip.config import DecodeConfig
 from medblip.errors import CheckpointError
 from medblip.files import write_json
 from medblip.models.adapters import BOTTLENECK, bottlenecks_of, save_bottlenecks

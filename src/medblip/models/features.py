@@ -60,7 +60,8 @@ class FeatureCache:
         self._shards = index["shards"]
         #: What computing it took, in one process after the other.
         self.cost = Cost(
-            *(sum(shard.get(name, 0.0) for shard in self._shards) for name in ("seconds", "joules"))
+            sum(shard["seconds"] for shard in self._shards),
+            sum(shard.get("joules", 0.0) for shard in self._shards),
         )
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             faults = [f for f in pool.map(self._fault, self._shards) if f is not None]
@@ -220,6 +221,8 @@ def _is_whole(folder: Path, number: int) -> bool:
     if not note.is_file():
         return False
     written = read_json(note)
+    if "seconds" not in written:  # of a medblip that did not yet say what a shard costs
+        return False
     path = folder / written["file"]
     whole: bool = path.is_file() and _crc32(path) == written["crc32"]
     if not whole:  # a damaged shard may be a link: never write into it
@@ -230,7 +233,10 @@ def _is_whole(folder: Path, number: int) -> bool:
 
 def _read_index(folder: Path) -> dict[str, Any]:
     try:
-        return read_json(folder / "index.json")
+        index: dict[str, Any] = read_json(folder / "index.json")
+        if not all("seconds" in shard for shard in index["shards"]):
+            raise ValueError("shards without their cost")
+        return index
     except Exception as error:
         raise DataError(
             explain(

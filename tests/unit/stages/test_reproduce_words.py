@@ -113,7 +113,7 @@ def test_a_regime_with_further_rules_is_not_called_alone(tmp_path: Path) -> None
         write_json(tmp_path / name / "config.json", {"freeze": {"rules": rules}})
         runs[name] = name
     found = claims(Ledger(tmp_path), split="test", runs=runs)[3]
-    assert "the vision encoder with what the rule \\.word_embeddings\\. names" in found.reason
+    assert "the vision encoder with the word embeddings at the rate 0.01" in found.reason
     assert "the rate 0.01" in found.reason
     assert "regime of the decoder" not in found.reason
 

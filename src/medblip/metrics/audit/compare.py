@@ -106,21 +106,26 @@ def _tight_errors(said: Audit, true: Audit) -> list[Error]:
 
 
 def _finding_errors(pair: Pair) -> list[Error]:
-    """Find asserted findings and devices that the other side does not mention at all."""
+    """Find asserted findings and devices that the other side does not mention.
+
+    A wider or a narrower term counts as a mention where it is asserted: a cyst is a lesion, but no
+    lesion is no cyst. What one side denies by name is an error of polarity.
+    """
     out: list[Error] = []
     for kind, here, there, verb in (
         ("false-finding", pair.said, pair.true, "is not in the reference"),
         ("missed-finding", pair.true, pair.said, "is not mentioned"),
     ):
-        named = {m.name for m in there.of("finding", "device")}
-        known = named | {wider for name in named for wider in _wider(name)}
+        mentions = there.of("finding", "device")
+        asserted = {m.name for m in mentions if not m.denied}
+        known = {m.name for m in mentions} | {w for name in asserted for w in _wider(name)}
         done: set[str] = set()
         for mention in here.of("finding", "device"):
             name = mention.name
             if mention.denied or name in done or name in known:
                 continue
             done.add(name)
-            if named.isdisjoint(_wider(name)):
+            if asserted.isdisjoint(_wider(name)):
                 at = span(mention)
                 spans = (at, None) if here is pair.said else (None, at)
                 out.append(Error(kind, f"{name} {verb}", *spans))

@@ -207,8 +207,22 @@ def _named(path: Path, tables: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return tables
 
 
+def _dotted(table: dict[str, Any]) -> dict[str, Any]:
+    """Return `freeze.preset` for what TOML makes of the key without quotes: {freeze: {preset}}."""
+    return {
+        name: inner
+        for key, value in table.items()
+        for name, inner in (
+            {f"{key}.{below}": one for below, one in value.items()}.items()
+            if isinstance(value, dict) and key in SECTIONS
+            else [(key, value)]
+        )
+    }
+
+
 def _product(path: Path, grid: dict[str, Any]) -> list[dict[str, Any]]:
     """Return a variant per combination, called by its values: `decoder, lr 0.0001`."""
+    grid = _dotted(grid)
     for key, values in grid.items():
         if not isinstance(values, list) or not values:
             raise _refused(
@@ -232,7 +246,8 @@ def _product(path: Path, grid: dict[str, Any]) -> list[dict[str, Any]]:
 
 def _variant(path: Path, base: dict[str, Any], table: dict[str, Any]) -> Variant:
     settings = copy.deepcopy(base)
-    for dotted, value in table.get("set", {}).items():
+    chosen = _dotted(table.get("set", {}))
+    for dotted, value in chosen.items():
         section, dot, key = dotted.partition(".")
         if not dot or section not in SECTIONS or dotted in ("data.root", "train.seed"):
             raise _refused(
@@ -243,7 +258,7 @@ def _variant(path: Path, base: dict[str, Any], table: dict[str, Any]) -> Variant
             )  # fmt: skip
         settings.setdefault(section, {})[key] = value
     cfg = configuration.parse(settings, where=f"{path}, variant {table['name']}")
-    return Variant(table["name"], table.get("set", {}), bool(table.get("zero_shot")), cfg)
+    return Variant(table["name"], chosen, bool(table.get("zero_shot")), cfg)
 
 
 def _require_different(path: Path, variants: tuple[Variant, ...]) -> None:

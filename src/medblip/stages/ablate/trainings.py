@@ -237,7 +237,7 @@ def _claim(job: Job, *, force: bool) -> None:
     recipe = json.loads(json.dumps(_recipe(job)))
     before = {}
     if note.exists():
-        before = read_json(note)
+        before = _filled(read_json(note), recipe)
         if all(before.get(key) == value for key, value in recipe.items()):
             return
     occupied = folder.exists() and any(folder.iterdir())
@@ -260,6 +260,19 @@ def _claim(job: Job, *, force: bool) -> None:
             )
         )
     write_json(note, {"name": job.variant.name, "seed": job.seed, **recipe})
+
+
+def _filled(before: dict[str, Any], recipe: dict[str, Any]) -> dict[str, Any]:
+    """Return an older note as this version writes it: a setting that it lacks had its default."""
+    usual = configuration.dump(RunConfig())
+    settings = {
+        section: {**usual.get(section, {}), **values}
+        for section, values in before.get("settings", {}).items()
+    }
+    for section, values in settings.items():
+        for key in [key for key in values if key not in recipe["settings"].get(section, {})]:
+            del values[key]
+    return {"weights": recipe["weights"], **before, "settings": settings}
 
 
 def _differing(before: dict[str, Any], recipe: dict[str, Any]) -> str:

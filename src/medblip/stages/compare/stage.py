@@ -108,7 +108,7 @@ def compare(
                 do="correct it",
             )
         )
-    base = Path(baseline if baseline is not None else systems[0])
+    base = _base(baseline, systems)
     each = {Path(one).resolve(): Path(one) for one in reversed(systems)}  # twice is once
     others = [path for whole, path in reversed(each.items()) if whole != base.resolve()]
     if not others:
@@ -165,6 +165,15 @@ def compare(
         comparison_file=str(target) if written else None, rows=rows, outcomes=more["outcomes"],
         weakest=more["weakest"], notes=more["notes"], **record,
     )  # fmt: skip
+
+
+def _base(baseline: Path | str | None, systems: Sequence[Path | str]) -> Path:
+    """Return the baseline: the first, a path, or the system that tables call so."""
+    if baseline is None:
+        return Path(systems[0])
+    paths = [Path(one) for one in systems]
+    called = dict(zip(short_names(paths), paths, strict=True))
+    return Path(baseline) if Path(baseline).exists() else called.get(str(baseline), Path(baseline))
 
 
 def _tests(

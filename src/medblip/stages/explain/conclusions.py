@@ -134,8 +134,8 @@ def _learned(record: Mapping[str, Any]) -> str:
         "learned by the decoder.",
         "worse": f"less by more than chance ({_p(test)}), so what the decoder learned takes the "
         "maps off the finding.",
-        "unclear": f"not more by more than chance ({_p(test)}), so that any of the pointing was "
-        "learned by the decoder is not shown.",
+        "unclear": f"no difference beyond chance ({_p(test)}): that the decoder learned to point "
+        "is not shown.",
         "few": f"too few images to tell ({_p(test)}).",
     }[verdict(test)]
 
@@ -154,8 +154,8 @@ def _left(record: Mapping[str, Any]) -> str:
         "without what the decoder learned.",
         "worse": f"less by more than chance ({_p(test)}), so none of the pointing is there without "
         "what the decoder learned.",
-        "unclear": f"not more by more than chance ({_p(test)}), so that any of the pointing is "
-        "there without what the decoder learned is not shown.",
+        "unclear": f"no difference beyond chance ({_p(test)}): that any pointing is there without "
+        "what the decoder learned is not shown.",
         "few": f"too few images to tell ({_p(test)}).",
     }[verdict(test)]
 
@@ -187,7 +187,8 @@ def _curve(record: Mapping[str, Any], measure: str) -> str:
     return (
         f"{act} the word's log-probability faster than at random {values}, "
         + {
-            "better": f"and faster than from the centre{end}: the map marks what the word needs.",
+            "better": f"and faster than from the centre{end}: by this test the map marks what "
+            "the word needs.",
             "worse": f"but slower than from the centre{end}: a map that ignores the image does "
             "better.",
             "unclear": f"but no faster than from the centre{end}: that the map does more than look "
@@ -208,7 +209,7 @@ def _similar(record: Mapping[str, Any]) -> str:
     if row["n"] < FEWEST:
         return said + "too few images to tell how far they depend on what was learned."
     if row["ci"][1] < CHANGED:
-        return said + "they depend on what was learned."
+        return said + "the maps as a whole depend on what was learned."
     if row["ci"][0] > CHANGED:
         said = said.replace("changes the maps", "hardly changes the maps")
         return said + "they show the image and the architecture more than what was learned."
@@ -230,6 +231,8 @@ def _value(record: Mapping[str, Any], measure: str, kind: str) -> str:
 
 
 def _number(row: Mapping[str, Any]) -> str:
+    if row["ci"] is None:
+        return f"{row['value']:.2f} (of {_images(row['n'])}: too few for an interval)"
     return f"{row['value']:.2f} [{row['ci'][0]:.2f}, {row['ci'][1]:.2f}]"
 
 

@@ -84,7 +84,9 @@ def require_kept(
     file: Path, there: Sequence[str], had: str, ids: Sequence[str], asked: str,
     *, do: str = "add --force to replace it",
 ) -> None:  # fmt: skip
-    """Refuse to lose what an earlier call wrote: images that this one leaves out, or another view.
+    """Refuse to lose what an earlier call wrote: more images than this one has, or another view.
+
+    As many others may take their place: new scores choose another gallery.
 
     Args:
         file: What would be replaced.
@@ -97,14 +99,13 @@ def require_kept(
     Raises:
         RunError: Something would be lost.
     """
-    lost = set(there) - set(ids)
-    if not lost and had == asked:
+    if len(set(there)) <= len(set(ids)) and had == asked:
         return
     raise RunError(
         message(
-            f"{file} is of other images or of another view, and would be replaced",
+            f"{file} is of more images or of another view, and would be replaced",
             got=f"images there: {len(there)} ({had}); asked for: {len(ids)} ({asked})",
-            expected="the images that are there, or more, in the same view",
+            expected="as many images or more, in the same view",
             do=do,
         )
     )

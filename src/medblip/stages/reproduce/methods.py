@@ -97,10 +97,22 @@ def regime(ledger: Ledger, name: str, run: str) -> str:
     if not rules:
         return _REGIMES[name] + " alone" * (name != "full")
     added = "; ".join(
-        f"what the rule {pattern} names at {_at(ledger, file, place)}"
+        f"{_named(pattern)} at {_at(ledger, file, place)}"
         for place, (pattern, _) in enumerate(rules)
     )
     return f"{_REGIMES[name]} with {added}"
+
+
+def _named(pattern: str) -> str:
+    r"""Return a rule's pattern as words where it is one name: `\.word_embeddings\.`.
+
+    >>> _named(r"\.word_embeddings\."), _named("layer[0-3]")
+    ('the word embeddings', 'the tensors named by `layer[0-3]`')
+    """
+    plain = pattern.replace("\\.", "")
+    if plain.replace("_", "").isalpha():
+        return f"the {plain.replace('_', ' ')}"
+    return f"the tensors named by `{pattern}`"
 
 
 def _at(ledger: Ledger, file: str, place: int) -> str:
@@ -115,7 +127,7 @@ def _own_rate(ledger: Ledger, run: str, full: str) -> str:
     if own == usual:
         return ""
     told = ledger.tell(f"{run}/config.json", "optim", "vision_factor", form="g")
-    return f", the encoder's rate times {told}"
+    return f"; here the vision encoder's rate is the peak rate times {told}"
 
 
 def _regimes(ledger: Ledger, runs: Mapping[str, str], run: str) -> str:
