@@ -142,7 +142,9 @@ def _shares_finding(pair: Pair, mine: Mention, yours: Mention) -> bool:
         {m.name for m in caption.of("finding", "device") if m.sentence == value.sentence}
         for caption, value in ((pair.said, mine), (pair.true, yours))
     ]
-    return not names[0].isdisjoint(names[1])
+    # a haematoma is a haemorrhage: the same finding, in a narrower term
+    kin = [own | {wider for name in own for wider in vocabulary().wider(name)} for own in names]
+    return not (names[0].isdisjoint(kin[1]) and names[1].isdisjoint(kin[0]))
 
 
 def structure_errors(pair: Pair) -> list[Error]:

@@ -112,32 +112,24 @@ def _finding_errors(pair: Pair) -> list[Error]:
     lesion is no cyst. What one side denies by name is an error of polarity.
     """
     out: list[Error] = []
+    wider = vocabulary().wider
     for kind, here, there, verb in (
         ("false-finding", pair.said, pair.true, "is not in the reference"),
         ("missed-finding", pair.true, pair.said, "is not mentioned"),
     ):
         mentions = there.of("finding", "device")
         asserted = {m.name for m in mentions if not m.denied}
-        known = {m.name for m in mentions} | {w for name in asserted for w in _wider(name)}
+        known = {m.name for m in mentions} | {w for name in asserted for w in wider(name)}
         done: set[str] = set()
         for mention in here.of("finding", "device"):
             name = mention.name
             if mention.denied or name in done or name in known:
                 continue
             done.add(name)
-            if asserted.isdisjoint(_wider(name)):
+            if asserted.isdisjoint(wider(name)):
                 at = span(mention)
                 spans = (at, None) if here is pair.said else (None, at)
                 out.append(Error(kind, f"{name} {verb}", *spans))
-    return out
-
-
-def _wider(name: str) -> list[str]:
-    broader = vocabulary().broader
-    out = []
-    while name in broader:
-        name = broader[name]
-        out.append(name)
     return out
 
 

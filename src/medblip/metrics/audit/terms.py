@@ -111,6 +111,14 @@ class Vocabulary:
     show: frozenset[str]
     ends: frozenset[str]
 
+    def wider(self, name: str) -> list[str]:
+        """Return the findings that include one, the nearest first."""
+        out = []
+        while name in self.broader:
+            name = self.broader[name]
+            out.append(name)
+        return out
+
 
 def _read(name: str) -> dict[str, Any]:
     file = resources.files("medblip.metrics.audit").joinpath("lexicon", f"{name}.toml")
