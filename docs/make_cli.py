@@ -32,7 +32,7 @@ def page() -> str:
         lines += [" ".join([*usage, "[OPTIONS]"]), "```", "", "| name | what | default |"]
         lines += ["| --- | --- | --- |"]
         for p in [*arguments, *options]:
-            name = p.name.upper() if p in arguments else ", ".join(p.opts)
+            name = p.name.upper() if p in arguments else ", ".join([*p.opts, *p.secondary_opts])
             default = "required" if p.required else "" if p.default in (None, False) else p.default
             lines.append(f"| `{name}` | {getattr(p, 'help', None) or ''} | {default} |")
     return "\n".join(lines) + "\n"

@@ -19,6 +19,7 @@ FOUNDATION = {
     "rundir",
     "progress",
     "power",
+    "stamps",
     "lexicon",
     "markdown",
 }
@@ -62,6 +63,7 @@ LIGHT = (
         "stages",
         "cli",
         "power",
+        "stamps",
         "",
         "__main__",
     }

@@ -7,7 +7,6 @@ either: write to `<name>.partial`, flush, fsync, rename, fsync the parent.
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import os
 import shutil
@@ -23,9 +22,7 @@ from medblip.progress import console
 from medblip.schema import SCHEMA_VERSION, check_version
 
 __all__ = [
-    "digest",
     "explain_os_errors",
-    "folder_stamp",
     "is_younger",
     "json_text",
     "lock",
@@ -40,10 +37,6 @@ __all__ = [
     "write_json",
     "write_text",
 ]
-
-
-#: Bytes at either end of a file that tell it from another of its size.
-_ENDS = 1 << 20
 
 
 @contextlib.contextmanager
@@ -214,35 +207,17 @@ def read_json(path: Path) -> dict[str, Any]:
                 do="run the stage that writes it again with --force",
             )
         ) from None
+    if not isinstance(record, dict):
+        raise RunError(
+            explain(
+                f"{path}: not an object",
+                got=f"a {type(record).__name__}",
+                expected="one JSON object",
+                do="check which file this is",
+            )
+        )
     check_version(record, path)
-    return dict(record)
-
-
-def digest(path: Path) -> str:
-    """Return the SHA-256 of a file; empty where there is none."""
-    if not path.is_file():
-        return ""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def folder_stamp(folder: Path) -> str:
-    """Return what changes when a folder's weights do, and not when they are copied; "" for none.
-
-    Of each file its name, its size, and its first and last mebibyte: any training moves all of
-    them, and gigabytes are not read to see that nothing has changed.
-    """
-    if not folder.is_dir():
-        return ""
-    seen = hashlib.sha256()
-    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
-        size = path.stat().st_size
-        seen.update(f"{path.relative_to(folder).as_posix()}\0{size}\0".encode("utf-8", "replace"))
-        with path.open("rb") as file:
-            seen.update(file.read(_ENDS))
-            file.seek(max(file.tell(), size - _ENDS))
-            seen.update(file.read(_ENDS))
-    return seen.hexdigest()[:16]
+    return record
 
 
 def short_names(paths: Sequence[Path]) -> list[str]:

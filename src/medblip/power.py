@@ -13,14 +13,18 @@ class Cost:
 
     Args:
         seconds: Of wall time.
-        joules: Of the GPU; 0 where nobody counted.
+        joules: Of the GPU; None where a part of it was not counted.
     """
 
     seconds: float = 0.0
-    joules: float = 0.0
+    joules: float | None = 0.0
 
     def __add__(self, other: Cost) -> Cost:
-        return Cost(self.seconds + other.seconds, self.joules + other.joules)
+        counted = self.joules is not None and other.joules is not None
+        return Cost(
+            self.seconds + other.seconds,
+            (self.joules or 0.0) + (other.joules or 0.0) if counted else None,
+        )
 
 
 def energy_j(device: str) -> float | None:

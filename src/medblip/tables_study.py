@@ -44,7 +44,7 @@ def _plan(result: Reproduced) -> Table:
         "trained": lambda one: _times(one["runs"]) if one.get("set") else "as it is",
         "trained parameters": lambda one: _number(one.get("parameters_trainable")),
         "steps": lambda one: _number(one.get("steps")),
-        "GFLOP per step": lambda one: _number(one.get("gflop_per_step")),
+        "GFLOP per step": lambda one: _number(one.get("gflop_per_step"), digits=1),
         "time of one run": lambda one: time_of(one["hours"]) if "hours" in one else "",
         "here": lambda one: {True: "yes", False: "no", None: ""}[one.get("here")],
         "GB in bf16": lambda one: str(one.get("bf16_gb", "")),
@@ -62,5 +62,5 @@ def _times(count: int) -> str:
     return "once" if count == 1 else f"{count} times"
 
 
-def _number(value: float | None) -> str:
-    return "" if value is None else f"{value:,.0f}"
+def _number(value: float | None, digits: int = 0) -> str:
+    return "" if value is None else f"{value:,.{digits}f}"

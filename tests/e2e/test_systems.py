@@ -176,8 +176,6 @@ def test_a_killed_replacement_is_not_mixed_with_what_was_there(
     listed, out = listed_tables(data, tmp_path), tmp_path / "out"
     compare_systems(listed, data, out, resamples=50, meteor=False)
     (tmp_path / "a.csv").write_text((tmp_path / "b.csv").read_text())
-    with pytest.raises(RunError, match="another system"):
-        compare_systems(listed, data, out, resamples=50, meteor=False)
     with monkeypatch.context() as patch:
 
         def killed(*_: Any, **__: Any) -> None:
@@ -185,11 +183,26 @@ def test_a_killed_replacement_is_not_mixed_with_what_was_there(
 
         patch.setattr("medblip.stages.systems.stage._from_table", killed)
         with pytest.raises(KeyboardInterrupt):
-            compare_systems(listed, data, out, resamples=50, meteor=False, force=True)
+            compare_systems(listed, data, out, resamples=50, meteor=False)
     compare_systems(listed, data, out, resamples=50, meteor=False)
     made = {row.id: row.caption for row in read_predictions(out / "a" / "predictions/test.jsonl")}
     assert any("MR" in caption for caption in made.values())
     assert not any("CT" in caption for caption in made.values())
+
+
+def test_an_edited_table_is_taken_again_and_nothing_else(data: Path, tmp_path: Path) -> None:
+    listed, out = listed_tables(data, tmp_path), tmp_path / "out"
+    compare_systems(listed, data, out, resamples=50, meteor=False)
+    other = out / "b" / "predictions" / "test.jsonl"
+    before = other.stat().st_mtime_ns
+    (tmp_path / "a.csv").write_text((tmp_path / "b.csv").read_text())
+    study = compare_systems(listed, data, out, resamples=50, meteor=False)
+    assert study.failed == ()
+    assert all(row["difference"] == 0 for row in study.tests)
+    assert other.stat().st_mtime_ns == before
+    listed.write_text(listed.read_text().replace("a.csv", "b.csv"))  # another table: not unasked
+    with pytest.raises(RunError, match="nothing to compare"):
+        compare_systems(listed, data, out, resamples=50, meteor=False)
 
 
 def test_the_test_and_the_baseline_are_those_asked_for(data: Path, tmp_path: Path) -> None:
@@ -205,6 +218,39 @@ def test_the_test_and_the_baseline_are_those_asked_for(data: Path, tmp_path: Pat
     assert "METEOR" in read_json(tmp_path / "out" / "a" / "scores" / "test.json")["metrics"]
     with pytest.raises(ConfigError, match="did you mean"):
         compare_systems(listed, data, tmp_path / "out", baseline="bb")
+
+
+def test_a_forced_call_that_fails_leaves_what_was_valid(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No consent, no weights: the captions that are there stay this system's."""
+    listed = tmp_path / "systems.toml"
+    listed.write_text(
+        f'[[system]]\nname = "a"\nmodel = "bundled"\nset = {HOW}\n'
+        f'[[system]]\nname = "b"\ncaptions = "{table_of(data, tmp_path / "b.csv")}"\n'
+    )
+    out = tmp_path / "out"
+    compare_systems(listed, data, out, resamples=50, meteor=False)
+    made = out / "a" / "predictions" / "test.jsonl"
+    before = made.stat().st_mtime_ns
+    with monkeypatch.context() as patch:
+
+        def refused(*_: Any, **__: Any) -> None:
+            raise RunError("no consent")
+
+        patch.setattr("medblip.stages.caption.caption", refused)
+        with pytest.raises(RunError, match="nothing to compare"):
+            compare_systems(listed, data, out, resamples=50, meteor=False, force=True)
+    assert compare_systems(listed, data, out, resamples=50, meteor=False).baseline == "a"
+    assert made.stat().st_mtime_ns == before
+
+
+def test_a_folder_that_a_kill_left_is_free(data: Path, tmp_path: Path) -> None:
+    (tmp_path / "out" / "a").mkdir(parents=True)
+    (tmp_path / "out" / "a" / "system-test.json.partial").write_text("{")
+    listed = listed_tables(data, tmp_path)
+    found = compare_systems(listed, data, tmp_path / "out", resamples=50, meteor=False)
+    assert found.failed == ()
 
 
 def test_each_split_has_its_own_captions(data: Path, tmp_path: Path) -> None:
@@ -227,7 +273,8 @@ def test_other_weights_are_another_system(data: Path, tmp_path: Path) -> None:
         f'[[system]]\nname = "{name}"\nmodel = "{tmp_path / "m1"}"\nset = {HOW}\n' for name in "ab"
     ))  # fmt: skip
     compare_systems(listed, data, tmp_path / "out", resamples=50, meteor=False)
-    (tmp_path / "m1" / "config.json").touch()
+    with (tmp_path / "m1" / "config.json").open("a") as file:
+        file.write("\n")
     with pytest.raises(RunError, match="nothing to compare"):
         compare_systems(listed, data, tmp_path / "out", resamples=50, meteor=False)
 

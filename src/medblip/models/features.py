@@ -59,9 +59,8 @@ class FeatureCache:
         self.dtype = _DTYPES[index["dtype"]]
         self._shards = index["shards"]
         #: What computing it took, in one process after the other.
-        self.cost = Cost(
-            sum(shard["seconds"] for shard in self._shards),
-            sum(shard.get("joules", 0.0) for shard in self._shards),
+        self.cost = sum(
+            (Cost(shard["seconds"], shard.get("joules")) for shard in self._shards), Cost()
         )
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             faults = [f for f in pool.map(self._fault, self._shards) if f is not None]

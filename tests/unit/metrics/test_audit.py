@@ -392,3 +392,22 @@ def test_import_is_light() -> None:
 def test_a_denied_finding_does_not_deny_where_it_is_not(one: str, other: str) -> None:
     assert audit_errors(one, other) == []
     assert audit_errors(other, one) == []
+
+
+@pytest.mark.parametrize(
+    ("caption", "reference", "kinds"),
+    [
+        ("Renal cyst.", "No lesion.", ["false-finding"]),
+        ("Lung metastasis.", "No liver lesion.", ["false-finding"]),
+        ("A lesion.", "No cyst.", ["false-finding"]),
+        ("No lesion.", "Renal cyst.", ["missed-finding"]),
+        ("Renal cyst.", "Renal lesion.", []),
+        ("Lung metastasis.", "Liver lesion.", ["wrong-location"]),
+        ("Left haematoma.", "Right haemorrhage.", ["wrong-location"]),
+        ("Left opacity.", "Right consolidation.", ["wrong-location"]),
+        ("Left haematoma.", "Left haemorrhage.", []),
+    ],
+)
+def test_wider_and_narrower_terms(caption: str, reference: str, kinds: list[str]) -> None:
+    """Of one finding they are one; what is denied in a wider term is not stated."""
+    assert [error.kind for error in audit_errors(caption, reference)] == kinds

@@ -60,6 +60,16 @@ def test_the_spread_is_that_of_a_mean_over_seeds(seeds: int) -> None:
     assert found.drawn.std() == pytest.approx(luck.std(ddof=1) / seeds**0.5, rel=0.02)
 
 
+def test_an_interval_stays_within_the_metrics_range() -> None:
+    """Stretched draws of 0.9 and 1.0 lie above 1; no accuracy does."""
+    runs = [run(np.ones(40)), run(np.concatenate([np.ones(30), np.zeros(10)]))]
+    found = over_seeds(runs, {"m"}, resamples=2000, seed=0)["m"]
+    assert found.drawn.max() > 1
+    assert found.ci[1] == 1.0
+    low = over_seeds([run(np.zeros(40)), run(np.eye(40)[0])], {"m"}, resamples=2000, seed=0)["m"]
+    assert low.ci[0] == 0.0
+
+
 def test_what_is_shared_by_both_cancels_in_the_difference() -> None:
     rng = np.random.default_rng(2)
     hard = rng.normal(0, 1, 300)  # how hard an image is, for both

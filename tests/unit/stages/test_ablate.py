@@ -20,6 +20,7 @@ import medblip
 from medblip.data.phantoms.generate import generate
 from medblip.errors import ConfigError, DataError, MetricError, RunError
 from medblip.stages.ablate.grid import read_grid
+from medblip.stamps import folder_stamp
 
 #: Java takes seconds to start, for each run.
 ablate = functools.partial(medblip.ablate, meteor=False)
@@ -413,6 +414,39 @@ def test_one_metric_is_then_the_headline(done: Path, data: Path, tmp_path: Path)
     chart = (tmp_path / "out" / "ablation.svg").read_text()
     assert "BLEU-4" in chart
     assert ">decoder<" in chart
+
+
+def test_an_older_note_and_copied_weights_are_the_same_recipe(
+    done: Path, data: Path, tmp_path: Path
+) -> None:
+    """A setting that came later had its default; a copy has other times."""
+    shutil.copytree(done / "out", tmp_path / "out")
+    for note in (tmp_path / "out" / "recipes").iterdir():
+        record = json.loads(note.read_text())
+        record.pop("weights")
+        del record["settings"]["decode"]["close_up"]
+        note.write_text(json.dumps(record))
+    made = (tmp_path / "out" / "decoder-0" / "train.json").stat().st_mtime_ns
+    ablate(done / "a.toml", data, tmp_path / "out", resamples=50)
+    assert (tmp_path / "out" / "decoder-0" / "train.json").stat().st_mtime_ns == made
+    best = done / "out" / "decoder-0" / "checkpoints" / "best"
+    shutil.copytree(best, tmp_path / "a", copy_function=shutil.copyfile)
+    assert folder_stamp(best) == folder_stamp(tmp_path / "a") != ""
+    weights = tmp_path / "a" / "model.safetensors"
+    content = bytearray(weights.read_bytes())
+    content[-1] ^= 1
+    weights.write_bytes(content)
+    assert folder_stamp(best) != folder_stamp(tmp_path / "a")
+
+
+def test_a_dotted_key_needs_no_quotes(tmp_path: Path) -> None:
+    found = grid(
+        tmp_path,
+        '[grid]\nfreeze.preset = ["full", "decoder"]\n'
+        '[[variant]]\nname = "x"\nset = { freeze.preset = "encoder" }\n',
+    )
+    assert [one.cfg.freeze.preset for one in found.variants] == ["encoder", "full", "decoder"]
+    assert found.variants[0].set == {"freeze.preset": "encoder"}
 
 
 def test_a_name_with_dollars_is_no_formula(done: Path) -> None:

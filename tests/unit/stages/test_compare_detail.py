@@ -6,9 +6,12 @@ import csv
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from medblip.errors import MetricError, RunError
+from medblip.metrics.base import Ratio, Statistics, mean_statistics
+from medblip.metrics.stored import StoredStatistics, save_statistics
 from medblip.stages.compare import compare
 from medblip.stages.evaluate import evaluate
 
@@ -113,6 +116,13 @@ def test_a_system_named_twice_counts_once(done: Path) -> None:
     assert [row["p_holm"] for row in once.rows] == [row["p_holm"] for row in twice.rows]
 
 
+def test_a_baseline_may_be_named_as_tables_name_it(done: Path) -> None:
+    both = [done / "none.json", done / "half.json"]
+    assert compare(both, baseline="half", resamples=50).baseline == "half"
+    with pytest.raises(RunError, match="file not found"):
+        compare(both, baseline="nobody", resamples=50)
+
+
 def test_an_edited_table_is_not_taken_from_older_scores(done: Path, tmp_path: Path) -> None:
     """x.csv was scored as x.json, with x.npz beside it, and then edited."""
     for ending in (".json", ".npz"):
@@ -123,11 +133,6 @@ def test_an_edited_table_is_not_taken_from_older_scores(done: Path, tmp_path: Pa
 
 
 def test_without_a_headline_metric_one_is_to_be_named(tmp_path: Path) -> None:
-    import numpy as np
-
-    from medblip.metrics.base import Ratio, Statistics, mean_statistics
-    from medblip.metrics.stored import StoredStatistics, save_statistics
-
     paths = []
     for name in ("a", "b"):
         values = Statistics(Ratio("deletion"), mean_statistics(np.arange(4.0)))
@@ -142,15 +147,35 @@ def test_without_a_headline_metric_one_is_to_be_named(tmp_path: Path) -> None:
 
 
 def test_images_without_a_value_are_in_no_count(tmp_path: Path) -> None:
-    """Half of the references name a side; on the others nobody wins, loses or ties."""
-    references = {
-        f"i{at:02}": f"Chest radiograph with a nodule{' in the left lung' * (at % 2)}."
-        for at in range(30)
-    }
+    """A third of the images has no side to be right about: nobody wins, loses or ties there."""
+    rng = np.random.default_rng(0)
+    counts = (np.arange(30) % 3 > 0).astype(float)
+    values = rng.random((2, 30)) * counts
+    paths = []
+    for name, own in zip("ab", values, strict=True):
+        sides = Statistics(Ratio("fact-side"), np.column_stack([own, counts]))
+        plain = Statistics(Ratio("ROUGE-L"), mean_statistics(own + 1))
+        stored = StoredStatistics(tuple(map(str, range(30))), {"s": sides, "r": plain}, None)
+        save_statistics(tmp_path / f"{name}.npz", stored)
+        paths.append(tmp_path / f"{name}.json")
+        paths[-1].write_text("{}")
+    out = tmp_path / "c.json"
+    found = compare(paths, metrics=["fact-side", "ROUGE-L"], resamples=50, out=out)
+    rows = {row["metric"]: row for row in found.outcomes}
+    counted = rows["fact-side"]
+    assert counted["wins"] + counted["ties"] + counted["losses"] == counted["n"] == 20
+    assert counted["wins"] == int((values[1] > values[0])[counts > 0].sum())
+    assert rows["ROUGE-L"]["n"] == 30
+    tau = json.loads(out.read_text())["agreement"]["kendall"]["a"][0][1]
+    assert tau == 1.0, "where both have a value they order images alike"
+
+
+def test_who_invents_loses_to_who_is_rightly_silent(tmp_path: Path) -> None:
+    references = {f"i{at:02}": "Chest radiograph." for at in range(30)}
     write(tmp_path / "references.csv", references)
-    for name, side in (("a", "left"), ("b", "right")):
+    for name, invented in (("silent", 0), ("inventing", 20)):
         table = {
-            key: f"Chest radiograph with a nodule{f' in the {side} lung' * (at % 2)}."
+            key: "Chest radiograph" + " with a mass" * (at < invented) + "."
             for at, key in enumerate(references)
         }
         write(tmp_path / f"{name}.csv", table)
@@ -158,15 +183,9 @@ def test_images_without_a_value_are_in_no_count(tmp_path: Path) -> None:
             tmp_path / f"{name}.csv", tmp_path / "references.csv", resamples=20, meteor=False,
             out=tmp_path / f"{name}.json",
         )  # fmt: skip
-    both = [tmp_path / "b.json", tmp_path / "a.json"]
-    found = compare(
-        both, metrics=["audit-side-F1", "ROUGE-L"], resamples=50, out=tmp_path / "c.json"
-    )
-    sides = {row["metric"]: row for row in found.outcomes}
-    counted = sides["audit-side-F1"]
-    assert counted["n"] == 15
-    assert (counted["wins"], counted["ties"], counted["losses"]) == (15, 0, 0)
-    assert sides["ROUGE-L"]["n"] == 30
+    both = [tmp_path / f"{name}.json" for name in ("silent", "inventing")]
+    (row,) = compare(both, metrics=["audit-finding-F1"], resamples=50).outcomes
+    assert (row["wins"], row["ties"], row["losses"], row["n"]) == (0, 10, 20, 30)
 
 
 def test_groups_are_of_the_captions_that_were_scored(done: Path, tmp_path: Path) -> None:
@@ -179,7 +198,8 @@ def test_groups_are_of_the_captions_that_were_scored(done: Path, tmp_path: Path)
 
 
 def test_a_folder_as_the_file_is_told_before_the_tests(done: Path, tmp_path: Path) -> None:
-    for wrong in ({"out": tmp_path}, {"names": ["x"]}):
+    (tmp_path / "list.json").write_text("[]")
+    for wrong in ({"out": tmp_path}, {"names": ["x"]}, {"out": tmp_path / "list.json"}):
         with pytest.raises(RunError):
             compare([done / "none.json", done / "half.json"], resamples=50, **wrong)  # type: ignore[arg-type]
     with pytest.raises(RunError, match="nothing to compare"):

@@ -160,3 +160,19 @@ def test_an_interrupted_folder_can_be_written_again(tmp_path: Path) -> None:
             if path != out / first:
                 path.unlink()
         build(tmp_path, "full", out=out, format=form)
+
+
+def test_a_users_file_of_a_tables_name_stays(tmp_path: Path) -> None:
+    """Only what an earlier report wrote, and nobody changed, is removed."""
+    write_runs(tmp_path)
+    csvs: dict[str, Any] = {"out": tmp_path / "csv", "format": "csv"}
+    folder = build(tmp_path, comparison=tmp_path / "comparison.json", **csvs)
+    mine, tests = folder / "claims.csv", folder / "tests.csv"
+    mine.write_text("my,own\n")
+    build(tmp_path, **csvs)
+    assert mine.read_text() == "my,own\n"
+    assert not tests.exists()
+    build(tmp_path, comparison=tmp_path / "comparison.json", **csvs)
+    tests.write_text(tests.read_text() + "a note of mine\n")
+    build(tmp_path, **csvs)
+    assert "a note of mine" in tests.read_text()

@@ -96,7 +96,7 @@ def cost(variant: Variant, runs: Sequence[RunDir]) -> dict[str, Any]:
     energy = [
         one["energy_wh"] + one.get("feature_pass_wh", 0.0)
         for one in done
-        if one.get("energy_wh") is not None
+        if None not in (one.get("energy_wh"), one.get("feature_pass_wh", 0.0))
     ]
     return {
         "parameters_trainable": done[0]["parameters_trainable"],

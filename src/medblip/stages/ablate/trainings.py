@@ -18,10 +18,11 @@ from typing import Any
 from medblip import config as configuration
 from medblip.config import RunConfig
 from medblip.errors import MedblipError, RunError, explain
-from medblip.files import digest, folder_stamp, is_younger, read_json, write_json
+from medblip.files import is_younger, read_json, write_json
 from medblip.progress import console
 from medblip.rundir import RunDir
 from medblip.stages.ablate.grid import Grid, Variant
+from medblip.stamps import digest, folder_stamp
 
 __all__ = ["Job", "jobs_of", "run_all", "run_one"]
 

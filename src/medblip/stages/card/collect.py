@@ -19,7 +19,8 @@ from medblip.stages.card.compared import Against, read_against
 
 __all__ = ["Material", "Source", "collect", "read_source"]
 
-_FOLDERS = re.compile(r"(?<!\S)(?:/|[A-Za-z]:[\\/]).*[\\/]")
+#: A path in a message: it may begin behind a quote or a bracket, and hold blanks between slashes.
+_FOLDERS = re.compile(r"(?<![\w/\\.])(?:/|[A-Za-z]:[\\/])(?:[^\\/\n\"'`]*[\\/])+")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -270,7 +271,7 @@ def _missing(found: Material, run: RunDir) -> list[str]:
     if found.trained.get("energy_wh") is None:
         lines.append("energy: it was not measured")
     lines += [
-        f"{escape(part)}: {escape(_FOLDERS.sub('', str(why)))}"
+        f"{escape(part)}: {escape(_FOLDERS.sub('', str(why).partition(chr(10))[0]))}"
         for part, why in found.scores.get("unavailable", {}).items()
     ]
     return lines

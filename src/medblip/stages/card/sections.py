@@ -25,7 +25,8 @@ _RECIPE = (
     ("decode", "repetition_penalty"),
 )  # fmt: skip
 _COSTS = {
-    "seconds": "whole training, s", "seconds_per_step": "one optimizer step, s",
+    "seconds": "whole training, a frozen encoder's pass over the images included, s",
+    "seconds_per_step": "one optimizer step, s",
     "peak_memory_mb": "peak memory, MB", "device": "device",
     "device_name": "called", "processes": "processes",
     "threads": "threads", "precision": "precision", "energy_wh": "energy, Wh",
@@ -204,8 +205,12 @@ def _agreement(scores: dict[str, Any], audits: dict[str, Any]) -> list[str]:
 
 def cost(found: Material) -> list[str]:
     """Hardware, time, energy, versions."""
-    rows = [(words, escape(found.trained[key])) for key, words in _COSTS.items()
-            if found.trained.get(key) is not None]  # fmt: skip
+    spent = found.trained
+    if "seconds" in spent:
+        whole = spent["seconds"] + spent.get("feature_pass_seconds", 0.0)
+        spent = spent | {"seconds": round(whole, 3)}
+    rows = [(words, escape(spent[key])) for key, words in _COSTS.items()
+            if spent.get(key) is not None]  # fmt: skip
     rate = found.captioned.get("images_per_second")
     rows += [("captioning, images per second", escape(rate))] if rate is not None else []
     machine = found.environment
@@ -240,6 +245,9 @@ def limits(found: Material) -> list[str]:
         "were not tested.",
         "- Where a decoder looks (attention) is not why it says what it says.",
     ]
+    if found.trained:
+        seed = (found.config.get("train") or {}).get("seed", "not recorded")
+        lines.append(f"- Trained once (seed {escape(seed)}): another seed gives other figures.")
     lines += [f"- {escape(sentence, 400)}" for sentence in found.truth.get("conclusions", [])]
     return lines + weak_groups(found.against.weakest)
 

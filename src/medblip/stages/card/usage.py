@@ -39,7 +39,9 @@ def overrides(decode: dict[str, Any]) -> list[str]:
     return [
         f"decode.{key}={json.dumps(value)}"
         for key, value in decode.items()
-        if key in usual and key not in _SILENT and value != usual[key]
+        if key in usual
+        and value != usual[key]
+        and (key not in _SILENT or (key == "num_captions" and decode.get("sample")))
     ]
 
 

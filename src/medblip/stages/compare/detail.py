@@ -12,7 +12,7 @@ from medblip.data.captions import References, read_references
 from medblip.errors import MedblipError
 from medblip.files import read_json
 from medblip.metrics.agreement import kendall_matrix
-from medblip.metrics.base import Floats
+from medblip.metrics.base import Agreement, Floats
 from medblip.metrics.stored import StoredStatistics, references_digest
 from medblip.metrics.strata import counted, levels, stratified
 from medblip.rundir import RunDir
@@ -73,12 +73,16 @@ def details(
 
 
 def _per_image(system: StoredStatistics, metrics: Sequence[str]) -> Floats:
-    """Return (images, metrics); NaN where an image has no value."""
+    """Return (images, metrics); NaN where an image has no value.
+
+    To say nothing where nothing is to be said has one: another system may invent something there.
+    """
     columns = {
         name: values[:, index]
         for family in system.families.values()
         if not set(family.metric.names).isdisjoint(metrics)
-        for values in [np.where(counted(family)[:, None], family.per_image(), np.nan)]
+        for there in [counted(family) | isinstance(family.metric, Agreement)]
+        for values in [np.where(there[:, None], family.per_image(), np.nan)]
         for index, name in enumerate(family.metric.names)
     }
     return np.stack([columns[name] for name in metrics], axis=1)

@@ -187,8 +187,7 @@ def _curve(record: Mapping[str, Any], measure: str) -> str:
     return (
         f"{act} the word's log-probability faster than at random {values}, "
         + {
-            "better": f"and faster than from the centre{end}: by this test the map marks what "
-            "the word needs.",
+            "better": f"and faster than from the centre{end}: the map marks what the word needs.",
             "worse": f"but slower than from the centre{end}: a map that ignores the image does "
             "better.",
             "unclear": f"but no faster than from the centre{end}: that the map does more than look "
@@ -209,7 +208,7 @@ def _similar(record: Mapping[str, Any]) -> str:
     if row["n"] < FEWEST:
         return said + "too few images to tell how far they depend on what was learned."
     if row["ci"][1] < CHANGED:
-        return said + "the maps as a whole depend on what was learned."
+        return said + "they depend on what was learned."
     if row["ci"][0] > CHANGED:
         said = said.replace("changes the maps", "hardly changes the maps")
         return said + "they show the image and the architecture more than what was learned."

@@ -135,7 +135,7 @@ def read_system(run: RunDir, split: str, name: str) -> System:
         maps=maps,
         grid=grid,
         curves=list(curves or []),
-        cost=_json(run.completion) | {"images_per_second": made.get("images_per_second")},
+        cost=_cost(_json(run.completion)) | {"images_per_second": made.get("images_per_second")},
         settings={
             "config": _json(run.config),
             "environment": _json(run.environment) or made.get("environment", {}),
@@ -195,6 +195,13 @@ def _maps(
         if captions.get(image["id"]) == image["caption"]:
             found[str(image["id"])] = image
     return found, (int(rows), int(columns))
+
+
+def _cost(done: dict[str, Any]) -> dict[str, Any]:
+    """Return what a training cost; a frozen encoder's pass is its own, whoever made it."""
+    if "seconds" not in done:
+        return done
+    return done | {"seconds": done["seconds"] + done.get("feature_pass_seconds", 0.0)}
 
 
 def data_root(system: System) -> Path:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from medblip.files import read_json
+from medblip.rundir import RunDir
 
 __all__ = ["Opened", "opened"]
 
@@ -38,6 +39,8 @@ def opened(paths: Sequence[Path]) -> Opened:
     if len(paths) > 1:
         return Opened(paths[0], tuple(paths))
     root = paths[0]
+    if RunDir(root).config.exists() or (root / "predictions").is_dir():  # a run, whatever lies by
+        return Opened(root, (root,))
     study, ablation, comparison = (
         path if path.exists() else None
         for path in (root / "study.json", root / "ablation.json", root / "comparison.json")
@@ -52,7 +55,7 @@ def opened(paths: Sequence[Path]) -> Opened:
         return Opened(root, _first_runs(root, read_json(ablation)), None, ablation)
     if comparison is not None:
         names = _compared(read_json(comparison))
-        if names and all(any((root / name).glob("system-*.json")) for name in names):
+        if names and all(any((root / name).glob("system*.json")) for name in names):
             return Opened(root, tuple(root / name for name in names), comparison)
     return Opened(root, (root,))
 

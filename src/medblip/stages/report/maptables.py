@@ -70,4 +70,4 @@ def faithfulness_tests(contents: Contents) -> Table | None:
         Column(key="p_holm", title="p (Holm)", kind="p"),
     ]
     return Table(name="faithfulness-tests", keys=4, title="Maps against baselines", columns=columns,
-                 rows=rows)  # fmt: skip
+                 rows=rows, note="Holm's correction is over the tests of one system.")  # fmt: skip

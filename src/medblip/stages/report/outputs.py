@@ -1,8 +1,9 @@
 """Where a report may be written: over an earlier report of ours, and over nothing else.
 
 Text files are known by a line that every report has. What cannot carry one (CSV, PDF) is known by
-the file that is written first into its folder. A file that an earlier report left there and the
-new one does not have is removed: it would stand beside numbers that it does not belong to.
+the file that is written first into its folder. A file that an earlier report wrote there, that
+nobody changed, and that the new one does not have, is removed: it would stand beside numbers that
+it does not belong to. What was written stands beside the folder, in `.<name>.report.json`.
 """
 
 from __future__ import annotations
@@ -12,7 +13,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from medblip.errors import ConfigError, explain
-from medblip.files import write_bytes
+from medblip.files import read_json, write_bytes, write_json
+from medblip.stamps import digest
 
 __all__ = ["TABLE_NAMES", "require_free", "write_folder"]
 
@@ -81,11 +83,14 @@ def write_folder(folder: Path, files: Mapping[str, bytes], format: str) -> None:
 
     The file by which the folder is known comes first, so that an interrupted call can be repeated.
     """
+    note = folder.with_name(f".{folder.name}.report.json")
+    before = read_json(note)["files"] if note.exists() else {}
     for name in sorted(files, key=lambda name: name != _KNOWN_BY[format][0]):
         write_bytes(folder / name, files[name])
-    for path in _written(folder, format):
-        if path.relative_to(folder).as_posix() not in files:
-            path.unlink()
+    for name, written in before.items():
+        if name not in files and written and digest(folder / name) == written:
+            (folder / name).unlink()
+    write_json(note, {"files": {name: digest(folder / name) for name in sorted(files)}})
 
 
 def _written(folder: Path, format: str) -> list[Path]:

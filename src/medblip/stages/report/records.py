@@ -25,8 +25,10 @@ def read_record(path: Path, keys: Mapping[str, Sequence[str]], *, kind: str) -> 
     """
     try:
         record = read_json(path)
-    except (AttributeError, TypeError, ValueError):  # JSON, but a list, a text or a number
-        raise _foreign(path, "JSON that is no object", kind) from None
+    except RunError as error:
+        if not path.exists():
+            raise
+        raise _foreign(path, str(error).partition("\n")[0], kind) from None
     missing = [key for key in keys if key not in record]
     missing += [
         f"{key}: {name}"

@@ -253,7 +253,8 @@ def ablation_tests(contents: Contents) -> Table | None:
         Column(key="metric", title="metric"),
         *_TEST,
     ]
-    return Table(name="ablation-tests", keys=3, title=f"Variants against {found['baseline']}",
+    title = f"Variants against {found['baseline']}, and each other by {found['headline']}"
+    return Table(name="ablation-tests", keys=3, title=title,
                  columns=columns, rows=found["tests"],
                  note=f"{found['test']}; {found['correction']}.")  # fmt: skip
 
@@ -272,7 +273,8 @@ def cost(contents: Contents) -> Table:
     keys = [column.key for column in columns[1:]]
     rows = [{"system": s.name} | {key: s.cost.get(key) for key in keys} for s in contents.systems]
     return Table(name="cost", title="Cost", columns=columns, rows=rows,
-                 note="Training time includes validation; seconds per step do not.")  # fmt: skip
+                 note="Training time includes validation and a frozen encoder's one pass over the "
+                 "images; seconds per step do not.")  # fmt: skip
 
 
 def claims(contents: Contents) -> Table | None:

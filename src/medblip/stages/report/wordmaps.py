@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medblip.pictures import packed
+from medblip.remote.names import remote_of
 from medblip.stages.report.cells import visible
 from medblip.stages.report.collect import Case, System
 
@@ -176,6 +177,12 @@ def undrawn(systems: Sequence[System], cases: Sequence[Case]) -> list[str]:
     return notes
 
 
+def _has_maps(system: System) -> bool:
+    """Whether the captioner is one that can be replayed: no table, and nothing far away."""
+    model = str(system.settings["captioned"].get("model", ""))
+    return not model.startswith("file:") and remote_of(model) is None
+
+
 def drawing_command(systems: Sequence[System], cases: Sequence[Case], split: str) -> str | None:
     """Return the command that draws the maps of this page's images; None where all are drawn.
 
@@ -183,7 +190,8 @@ def drawing_command(systems: Sequence[System], cases: Sequence[Case], split: str
     images that are not named.
     """
     ids = [case.example.id for case in cases]
-    if all(name in s.maps for s in systems for name in ids if name in s.captions):
+    drawn = [s for s in systems if _has_maps(s)]
+    if all(name in s.maps for s in drawn for name in ids if name in s.captions):
         return None
     images = " ".join(shlex.quote(f"--image={name}") for name in ids)
     return f"medblip explain RUN --split {split} --force {images}"

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from medblip.errors import ConfigError, MedblipError, RunError, explain, nearest
-from medblip.files import digest, is_younger, read_json, write_json, write_text
+from medblip.files import is_younger, read_json, write_json, write_text
 from medblip.metrics.stored import load_statistics
 from medblip.progress import console
 from medblip.rundir import RunDir
@@ -26,6 +26,7 @@ from medblip.stages.reproduce.guards import claim, require_data, require_numbers
 from medblip.stages.reproduce.ledger import Ledger
 from medblip.stages.reproduce.material import describe_data
 from medblip.stages.reproduce.methods import methods
+from medblip.stamps import digest
 
 __all__ = ["SCALES", "Reproduced", "reproduce"]
 

@@ -10,20 +10,29 @@ set = ["decode.num_beams=3"]
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
-from collections.abc import Sequence
+import os
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 from medblip import config as configuration
 from medblip.config import RunConfig
 from medblip.errors import ConfigError, MedblipError, RunError, explain, nearest
-from medblip.files import digest, folder_stamp, is_younger, read_json, write_json, write_text
+from medblip.files import (
+    is_younger,
+    read_json,
+    write_bytes,
+    write_json,
+    write_text,
+)
 from medblip.progress import console
 from medblip.rundir import RunDir
 from medblip.schema import Prediction, dump_jsonl
 from medblip.stages.systems.listed import SystemSpec, read_list, slug
+from medblip.stamps import digest, folder_stamp
 
 __all__ = [
     "Studied",
@@ -223,8 +232,7 @@ def _captioned(
     # what lies at a path may change: a table that was edited, a run that was trained again
     source = spec.captions or (f"{spec.run}/train.json" if spec.run else "")
     settings["content"] = digest(Path(source)) if source else folder_stamp(Path(str(spec.model)))
-    ours = any(run.path.glob(f"{_NOTE}*.json"))
-    if not ours and run.path.exists() and any(run.path.iterdir()):
+    if not _is_free(run.path):
         raise RunError(
             explain(
                 f"{run.path} is taken",
@@ -234,13 +242,16 @@ def _captioned(
             )
         )
     before = {key: read_json(note).get(key) for key in settings} if note.exists() else {}
-    if before and source and not Path(source).exists():  # what was taken from it stays
+    place = Path(source or str(spec.model))
+    if before and not place.exists() and before["content"]:  # what was taken from it stays
         settings["content"] = before["content"]
     made = run.predictions(split)
     there = is_younger(made, note) and is_younger(made.with_suffix(".json"), note)
     if there and not force and before == settings:
         return
-    if there and not force and not replace:
+    # an edited table is the user's own word, and costs nothing to take again
+    edited = spec.captions is not None and before == settings | {"content": before.get("content")}
+    if there and not force and not replace and not edited:
         raise RunError(
             explain(
                 f"{run.path} holds the captions of another system",
@@ -249,17 +260,42 @@ def _captioned(
                 do="choose another --out, or add --force to caption it again",
             )
         )
-    if force or before != settings:
+    with _noted(note, settings, anew=force or before != settings):
+        if spec.captions is not None:
+            _from_table(spec, Path(spec.captions), run, data, split)
+        elif spec.run is not None:
+            _from_run(spec, Path(spec.run), run, data, split, device)
+        else:
+            caption(
+                run.path, data, split=split, model=spec.model, overrides=spec.set, device=device,
+                force=True, allow_upload=allow_upload,
+            )  # fmt: skip
+
+
+def _is_free(folder: Path) -> bool:
+    """Whether a folder is empty or a system's, finished or begun."""
+    names = [path.name for path in folder.iterdir()] if folder.exists() else []
+    ours = any(name.startswith(_NOTE) and name.endswith(".json") for name in names)
+    begun = all(name == "LOCK" or name.endswith(".partial") for name in names)
+    return ours or "system.json" in names or begun
+
+
+@contextlib.contextmanager
+def _noted(note: Path, settings: dict[str, Any], *, anew: bool) -> Iterator[None]:
+    """Note what captions will be of, before they are made; one that failed leaves what was there.
+
+    A refusal (no consent, no weights) touches no captions: they stay valid, by the older note.
+    """
+    before = (note.read_bytes(), note.stat()) if note.exists() else None
+    if anew:
         write_json(note, settings)
-    if spec.captions is not None:
-        _from_table(spec, Path(spec.captions), run, data, split)
-    elif spec.run is not None:
-        _from_run(spec, Path(spec.run), run, data, split, device)
-    else:
-        caption(
-            run.path, data, split=split, model=spec.model, overrides=spec.set, device=device,
-            force=True, allow_upload=allow_upload,
-        )  # fmt: skip
+    try:
+        yield
+    except MedblipError:
+        if anew and before is not None:
+            write_bytes(note, before[0])
+            os.utime(note, ns=(before[1].st_atime_ns, before[1].st_mtime_ns))
+        raise
 
 
 def _from_table(spec: SystemSpec, table: Path, run: RunDir, data: Path, split: str) -> None:

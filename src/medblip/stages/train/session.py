@@ -263,7 +263,9 @@ def summary(session: Session) -> Trained:
         "seconds_in_steps": round(at.in_steps_s, 3),
         "seconds_in_features": round(session.in_features_s, 3),
         "feature_pass_seconds": round(session.feature_pass.seconds, 3),
-        "feature_pass_wh": round(session.feature_pass.joules / 3600, 3),
+        "feature_pass_wh": None
+        if session.feature_pass.joules is None
+        else round(session.feature_pass.joules / 3600, 3),
         "seconds_per_step": round(at.in_steps_s / at.step, 5),
         "captions_per_second": round(samples / at.in_steps_s, 2),
         "data_wait_share": round(at.waited_s / at.in_steps_s, 4),
