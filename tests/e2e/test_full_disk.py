@@ -121,7 +121,7 @@ def check_message(done: subprocess.CompletedProcess[str], reason: str) -> None:
             "run/predictions/test.jsonl.unfinished/settings.json",
             marks=pytest.mark.slow,
         ),
-        pytest.param(900, ZERO_SHOT, "zero/config.json", marks=pytest.mark.slow),
+        pytest.param(1400, ZERO_SHOT, "zero/config.json", marks=pytest.mark.slow),
     ],
     ids=named,
 )
