@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
+from typing import Any
 
-__all__ = ["Cost", "energy_j"]
+__all__ = ["Cost", "charged", "energy_j"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,6 +27,21 @@ class Cost:
             self.seconds + other.seconds,
             (self.joules or 0.0) + (other.joules or 0.0) if counted else None,
         )
+
+
+def charged(done: Mapping[str, Any]) -> Cost:
+    """Return what a training would have cost alone: a frozen encoder's pass is its own.
+
+    Whoever found the features of the pass made would not have had them otherwise.
+
+    Args:
+        done: Content of train.json; its `seconds` and `energy_wh` leave the pass out.
+    """
+    joules = [done.get("energy_wh"), done.get("feature_pass_wh", 0.0)]
+    return Cost(
+        done["seconds"] + done.get("feature_pass_seconds", 0.0),
+        None if None in joules else 3600 * sum(joules),
+    )
 
 
 def energy_j(device: str) -> float | None:

@@ -349,7 +349,7 @@ def test_a_split_that_is_missing_is_told_before_anything_trains(
 def test_numbers_are_checked_before_anything_trains(done: Path, data: Path, tmp_path: Path) -> None:
     for options in ({"resamples": 0}, {"seeds": [-1]}, {"seeds": [0, 0]}):
         with pytest.raises(ConfigError):
-            ablate(done / "a.toml", data, tmp_path / "out", **options)  # type: ignore[arg-type]
+            ablate(done / "a.toml", data, tmp_path / "out", **options)  # type: ignore[arg-type]  # keywords of several types
     assert not (tmp_path / "out").exists()
 
 
@@ -502,7 +502,7 @@ def test_an_interruption_begins_no_further_run(monkeypatch: pytest.MonkeyPatch) 
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        trainings._in_threads(work, list(range(50)), 2)  # type: ignore[arg-type]
+        trainings._in_threads(work, list(range(50)), 2)  # type: ignore[arg-type]  # numbers for jobs
     assert len(begun) < 10
     assert told == [signal.SIGINT]
 

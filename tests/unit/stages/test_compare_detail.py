@@ -201,7 +201,7 @@ def test_a_folder_as_the_file_is_told_before_the_tests(done: Path, tmp_path: Pat
     (tmp_path / "list.json").write_text("[]")
     for wrong in ({"out": tmp_path}, {"names": ["x"]}, {"out": tmp_path / "list.json"}):
         with pytest.raises(RunError):
-            compare([done / "none.json", done / "half.json"], resamples=50, **wrong)  # type: ignore[arg-type]
+            compare([done / "none.json", done / "half.json"], resamples=50, **wrong)  # type: ignore[arg-type]  # of several types
     with pytest.raises(RunError, match="nothing to compare"):
         compare([])
 

@@ -10,6 +10,7 @@ from medblip.files import read_json
 from medblip.metrics.seeds import OverSeeds, over_seeds, paired_over_seeds
 from medblip.metrics.significance import check_comparable, holm
 from medblip.metrics.stored import load_statistics
+from medblip.power import charged
 from medblip.rundir import RunDir
 from medblip.schema import read_jsonl
 from medblip.stages.ablate.grid import Grid, Variant
@@ -92,12 +93,9 @@ def cost(variant: Variant, runs: Sequence[RunDir]) -> dict[str, Any]:
              "steps_to_best", "seconds_to_best", "peak_memory_mb", "energy_wh", "device_name")
         )  # fmt: skip
     done = [read_json(run.completion) for run in runs]
-    seconds = [one["seconds"] + one.get("feature_pass_seconds", 0.0) for one in done]
-    energy = [
-        one["energy_wh"] + one.get("feature_pass_wh", 0.0)
-        for one in done
-        if None not in (one.get("energy_wh"), one.get("feature_pass_wh", 0.0))
-    ]
+    spent = [charged(one) for one in done]
+    seconds = [one.seconds for one in spent]
+    energy = [one.joules / 3600 for one in spent if one.joules is not None]
     return {
         "parameters_trainable": done[0]["parameters_trainable"],
         "parameters_total": done[0]["parameters_total"],

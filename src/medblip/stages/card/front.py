@@ -11,9 +11,9 @@ from medblip.config import BUNDLED
 from medblip.data.card import hub_data_name
 from medblip.data.licences import hub_licence
 from medblip.errors import ConfigError, explain
+from medblip.metrics.audit.silent import FEW, images_stating, is_silent
 from medblip.models.known import KNOWN
 from medblip.stages.card.collect import Material
-from medblip.stages.card.kinds import FEW, images_stating, unstated
 
 __all__ = ["Base", "base_of", "interval_of", "metadata"]
 
@@ -117,7 +117,7 @@ def _index(found: Material, data: str | None) -> dict[str, Any]:
             "args": _args(found.scores, name),
         }
         for name, score in found.scores["metrics"].items()
-        if not name.endswith(("-P", "-R")) and not unstated(found.scores, name)
+        if not name.endswith(("-P", "-R")) and not is_silent(found.scores, name)
     ]
     same = found.scored_on == found.data.name
     return {

@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from medblip.markdown import code, escape, table
+from medblip.metrics.audit.silent import FEW, images_stating, is_silent
+from medblip.power import charged
 from medblip.stages.card.collect import Material
 from medblip.stages.card.front import base_of, interval_of
 from medblip.stages.card.groups import weak_groups
-from medblip.stages.card.kinds import FEW, images_stating, unstated
 from medblip.stages.card.usage import family_name, overrides, snippet, unlike
 
 __all__ = ["SECTIONS", "introduction"]
@@ -191,7 +192,7 @@ def _agreement(scores: dict[str, Any], audits: dict[str, Any]) -> list[str]:
     for name, score in audits.items():
         stating, kind = images_stating(scores, name), name.removeprefix("audit-")
         few = stating is not None and stating < FEW
-        value = ("-", "-") if unstated(scores, name) else (
+        value = ("-", "-") if is_silent(scores, name) else (
             f"{score['value']:.4f}", "-" if few else _interval(score))  # fmt: skip
         told = "not counted" if stating is None else str(stating)
         rows.append((escape(kind.removesuffix("-F1")), *value, told))
@@ -207,8 +208,7 @@ def cost(found: Material) -> list[str]:
     """Hardware, time, energy, versions."""
     spent = found.trained
     if "seconds" in spent:
-        whole = spent["seconds"] + spent.get("feature_pass_seconds", 0.0)
-        spent = spent | {"seconds": round(whole, 3)}
+        spent = spent | {"seconds": round(charged(spent).seconds, 3)}
     rows = [(words, escape(spent[key])) for key, words in _COSTS.items()
             if spent.get(key) is not None]  # fmt: skip
     rate = found.captioned.get("images_per_second")

@@ -11,6 +11,7 @@ import numpy as np
 
 from medblip.errors import DataError, RunError, explain
 from medblip.files import read_json, short_names
+from medblip.power import charged
 from medblip.rundir import RunDir
 from medblip.schema import SPLITS, Example, read_examples, read_jsonl, read_predictions
 
@@ -198,10 +199,8 @@ def _maps(
 
 
 def _cost(done: dict[str, Any]) -> dict[str, Any]:
-    """Return what a training cost; a frozen encoder's pass is its own, whoever made it."""
-    if "seconds" not in done:
-        return done
-    return done | {"seconds": done["seconds"] + done.get("feature_pass_seconds", 0.0)}
+    """Return train.json with the time that its training would have taken alone."""
+    return done | {"seconds": charged(done).seconds} if "seconds" in done else done
 
 
 def data_root(system: System) -> Path:

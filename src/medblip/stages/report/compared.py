@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from medblip.errors import RunError, explain
+from medblip.metrics.audit.silent import is_silent
 from medblip.stages.report.collect import System
 from medblip.stages.report.records import read_record
-from medblip.stages.report.silent import is_silent
 
 __all__ = ["read_comparison"]
 

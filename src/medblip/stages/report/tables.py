@@ -6,12 +6,12 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
+from medblip.metrics.audit.silent import images_stating
 from medblip.stages.report.cells import SYSTEM, Column, Table
 from medblip.stages.report.clinicaltables import clinical, errors, hallucinations, missed, statuses
 from medblip.stages.report.collect import HEADLINE, System
 from medblip.stages.report.contents import Contents
 from medblip.stages.report.maptables import faithfulness, faithfulness_tests
-from medblip.stages.report.silent import images_stating
 
 __all__ = ["all_tables", "every_score", "score_names"]
 

@@ -101,7 +101,8 @@ def reproduce(
         force: Do everything again.
 
     Raises:
-        ConfigError: The scale is unknown.
+        ConfigError: The scale is unknown, a number is out of range, or `images` stands beside
+            `data`.
         DataError: The data set is not there, or lacks a split.
         RunError: `out` holds a study with other settings, or a step failed.
     """

@@ -5,7 +5,10 @@ from __future__ import annotations
 import re
 from typing import Any
 
-__all__ = ["images_stating", "is_silent"]
+__all__ = ["FEW", "images_stating", "is_silent"]
+
+#: Images below which an interval says nothing: resamples without any of them have an F1 of 1.
+FEW = 10
 
 _AUDITED = re.compile(r"audit-(.+)-(?:P|R|F1)")
 
@@ -25,8 +28,8 @@ def images_stating(scores: dict[str, Any], metric: str) -> int | None:
 def is_silent(scores: dict[str, Any], metric: str) -> bool:
     """Whether a value is that of nothing against nothing, or may be.
 
-    Scores of an older medblip have no counts. There a flawless F1 is taken for one of nothing, as
-    on a card: of the two mistakes, hiding a true one misleads nobody.
+    Scores of an older medblip have no counts. There a flawless F1 is taken for one of nothing: of
+    the two mistakes, hiding a true one misleads nobody.
     """
     found = _AUDITED.fullmatch(metric)
     score = scores["metrics"].get(f"audit-{found[1]}-F1") if found else None
