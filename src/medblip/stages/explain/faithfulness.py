@@ -103,14 +103,14 @@ def faithfulness(
         tolerance: Of the pointing game, in patches: a map's peak lies no finer than its patch, so
             half of one by default; 0: the peak's own pixel must lie in the mask.
         device: As `train.device`.
-        force: Replace measures of other images, of another view or tolerance.
+        force: Replace measures of more images, of another view or tolerance.
 
     Raises:
         ConfigError: There is no such view, layer or head.
         CheckpointError: The captioner cannot give this view.
         RunError: There are no captions of that split, an id is not among them, the data set is
-            another one, other weights wrote the captions, or measures of images that are not
-            asked for, or measures made in another way, would be lost.
+            another one, other weights wrote the captions, or measures of more images, or
+            measures made in another way, would be lost.
     """
     chosen = settled_view(view, layer, head)
     opened = open_run(run, data, split=split, ids=ids, limit=limit, seed=seed, device=device)

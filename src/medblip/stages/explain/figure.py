@@ -57,19 +57,19 @@ def arrays(image: Image.Image, caption: str, seen: Seen) -> bytes:
     """Return an NPZ without pickles.
 
     ```
-    attention  float16 (L, H, T, P)   every layer and head, row t predicts piece t
+    attention  float32 (L, H, T, P)   every layer and head, row t predicts piece t
     maps       float32 (W, rows, columns)   the view; sum 1
     pieces (T), words (W), spans (W, 2)     texts, and the pieces of each word
     logprobs   float32 (T)
     caption, grid (rows, columns), size (width, height of the original), unplaced: the first image
                tokens that are no patches
     gradient   float32 (L or 1, H, T, K)   of the view `gradient`: all layers, or the last one
-    answers    float16 (L, H, T, Q), looked float16 (L, H, Q, P)   of a Q-Former: the two parts
+    answers    float32 (L, H, T, Q), looked float32 (L, H, Q, P)   of a Q-Former: the two parts
     ```
     """
     one = seen.replay
     found: dict[str, Any] = {
-        "attention": one.on_image.numpy().astype(np.float16),
+        "attention": one.on_image.numpy(),
         "maps": seen.maps,
         "pieces": np.array(one.pieces, dtype=np.str_),
         "words": np.array(one.words, dtype=np.str_),
@@ -83,8 +83,8 @@ def arrays(image: Image.Image, caption: str, seen: Seen) -> bytes:
     if one.gradient is not None:
         found["gradient"] = one.gradient.numpy()
     if one.bridge is not None:
-        found["answers"] = one.cross.numpy().astype(np.float16)
-        found["looked"] = one.bridge.numpy().astype(np.float16)
+        found["answers"] = one.cross.numpy()
+        found["looked"] = one.bridge.numpy()
     buffer = io.BytesIO()
     np.savez_compressed(buffer, allow_pickle=False, **found)
     return buffer.getvalue()

@@ -58,15 +58,15 @@ def explain(
         caption: Explain this caption instead of a generated one.
         overrides: `decode.key=value` strings.
         device: As `train.device`.
-        force: Replace `out`; of a split, maps of other images or of another view.
+        force: Replace `out`; of a split, maps of more images or of another view.
 
     Raises:
         ConfigError: There is no such view, layer or head, or an option needs named images.
         CheckpointError: There is no such captioner, or it cannot give this view.
         DataError: An image is not there, or none can be read.
         RunError: There are no captions of that split, an id is not among them, the data set is
-            another one, other weights wrote the captions, `out` is taken, or maps of images that
-            are not asked for, or of another view, would be lost.
+            another one, other weights wrote the captions, `out` is taken, or maps of more images,
+            or of another view, would be lost.
     """
     chosen = settled_view(view, layer, head)
     of_split = {"--data": data, "--image": ids}
